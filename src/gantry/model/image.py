@@ -1,0 +1,62 @@
+"""Images as the engine sees them; the OCI documents themselves are in `gantry.oci`."""
+
+from typing import Any
+
+import msgspec
+
+from gantry.model.container import ContainerConfig
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of an image's history (OCI image configuration, "history")."""
+
+    created: str = ""
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+class Image(msgspec.Struct, frozen=True):
+    """One platform's image, ready to use.
+
+    `id` is the digest of what a name points at (an index or a manifest), `manifest` the digest of this
+    platform's manifest, `layers` and `diff_ids` run from the base upwards, `chain_id` names the snapshot
+    of all of them ("" for an image without layers). `size` is the sum of unpacked layer sizes, in bytes.
+    """
+
+    id: str
+    manifest: str
+    config_digest: str
+    media_type: str
+    os: str
+    architecture: str
+    variant: str
+    created: str
+    author: str
+    comment: str
+    docker_version: str
+    config: ContainerConfig
+    layers: tuple[str, ...]
+    diff_ids: tuple[str, ...]
+    chain_id: str
+    history: tuple[HistoryEntry, ...]
+    size: int
+    repo_tags: tuple[str, ...] = ()
+    repo_digests: tuple[str, ...] = ()
+    parent: str = ""
+    last_tagged_at: int = 0
+    manifest_size: int = 0
+
+
+class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
+    """OCI content descriptor."""
+
+    media_type: str
+    digest: str
+    size: int
+    urls: list[str] | None = None
+    annotations: dict[str, str] | None = None
+    data: str | None = None
+    platform: dict[str, Any] | None = None
+    artifact_type: str = ""

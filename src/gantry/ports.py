@@ -7,7 +7,7 @@ from asynchronous code; methods that are `async def` never block the event loop.
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -41,7 +41,7 @@ class BlobWriter(Protocol):
         """Publish the blob; raises InvalidArgument where digest or size differ from what is given."""
         ...
 
-    def __enter__(self) -> "BlobWriter": ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
 
@@ -168,7 +168,7 @@ class Transaction(Protocol):
 
     def find(self, table: Table, unique_value: str) -> Any | None: ...
 
-    def list(self, table: Table) -> list[Any]: ...
+    def list(self, table: Table) -> Sequence[Any]: ...
 
     def put(self, table: Table, key: str, record: Any) -> None:
         """Insert or replace; raises Conflict where another record has the unique value."""
@@ -237,9 +237,7 @@ class Images(Protocol):
 
     async def tag(self, image_id: str, reference: str) -> None: ...
 
-    async def pull(
-        self, reference: str, platform: Platform | None, progress: ProgressSink, auth: str = ""
-    ) -> Image:
+    async def pull(self, reference: str, platform: Platform | None, progress: ProgressSink, auth: str = "") -> Image:
         """Fetch from a registry."""
         ...
 
@@ -395,7 +393,7 @@ class Networks(Protocol):
         """NotFound "network NAME not found" otherwise."""
         ...
 
-    async def list(self) -> "list[Network]": ...
+    async def list(self) -> Sequence[Network]: ...
 
     async def open_sandbox(self, container: Container, *, host: bool) -> Sandbox:
         """A network namespace (none where `host`) with loopback up, and the three files for /etc."""
@@ -411,7 +409,7 @@ class Networks(Protocol):
         """Detach from all networks and remove the namespace. Idempotent."""
         ...
 
-    async def endpoints(self, *, network_id: str = "", container_id: str = "") -> "list[Endpoint]": ...
+    async def endpoints(self, *, network_id: str = "", container_id: str = "") -> Sequence[Endpoint]: ...
 
 
 # ------------------------------------------------------------------------------- volumes, logs, events
@@ -434,7 +432,7 @@ class Volumes(Protocol):
         """NotFound "get NAME: no such volume" otherwise."""
         ...
 
-    async def list(self) -> "list[Volume]": ...
+    async def list(self) -> Sequence[Volume]: ...
 
     async def remove(self, name: str, *, force: bool = False) -> None: ...
 

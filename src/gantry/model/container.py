@@ -187,12 +187,8 @@ class HostConfig(msgspec.Struct, frozen=True, rename=go_name):
     blkio_weight_device: list[WeightDevice] | None = None
     blkio_device_read_bps: list[ThrottleDevice] | None = None
     blkio_device_write_bps: list[ThrottleDevice] | None = None
-    blkio_device_read_iops: list[ThrottleDevice] | None = msgspec.field(
-        default=None, name="BlkioDeviceReadIOps"
-    )
-    blkio_device_write_iops: list[ThrottleDevice] | None = msgspec.field(
-        default=None, name="BlkioDeviceWriteIOps"
-    )
+    blkio_device_read_iops: list[ThrottleDevice] | None = msgspec.field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_write_iops: list[ThrottleDevice] | None = msgspec.field(default=None, name="BlkioDeviceWriteIOps")
     cpu_period: int = 0
     cpu_quota: int = 0
     cpu_realtime_period: int = 0
@@ -306,9 +302,7 @@ class Container(msgspec.Struct, frozen=True):
         """The container in its next phase; raises Conflict for a move that Docker does not have."""
         if phase not in _MOVES[self.status.phase]:
             raise Conflict(f"container {self.id[:12]} is {self.status.phase} and cannot become {phase}")
-        return msgspec.structs.replace(
-            self, status=msgspec.structs.replace(self.status, phase=phase, **changes)
-        )
+        return msgspec.structs.replace(self, status=msgspec.structs.replace(self.status, phase=phase, **changes))
 
     def replace(self, **changes: Any) -> "Container":
         return msgspec.structs.replace(self, **changes)

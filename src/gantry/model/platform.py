@@ -22,9 +22,7 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     def parse(cls, text: str) -> Self:
         """Parse `linux/arm64/v8`, `arm64` or `linux`; raises InvalidArgument."""
         parts = text.lower().split("/")
-        if not 1 <= len(parts) <= 3 or not all(
-            part.replace("_", "").replace("-", "").isalnum() for part in parts
-        ):
+        if not 1 <= len(parts) <= 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
             raise InvalidArgument(f'"{text}": unknown operating system or architecture: invalid argument')
         local = cls.host()
         if len(parts) == 1:

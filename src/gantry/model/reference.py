@@ -38,9 +38,7 @@ class Reference(msgspec.Struct, frozen=True):
         if not text or len(text) > 512:
             raise bad
         if _HEX_ID.fullmatch(text):
-            raise InvalidArgument(
-                f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings"
-            )
+            raise InvalidArgument(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
         rest, _, digest = text.partition("@")
         if "@" in text:
             try:

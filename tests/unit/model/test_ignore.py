@@ -81,12 +81,12 @@ def test_walk_passes_over_a_pattern_that_the_parent_did_not_need() -> None:
     assert matcher.match("dir/x", above)[0] is False
 
 
-segments = st.text(alphabet="ab*?.!", min_size=1, max_size=4)
+segments = st.text(alphabet="ab*?.", min_size=1, max_size=4)
 pattern_texts = st.lists(segments, min_size=1, max_size=3).map("/".join)
 paths = st.lists(st.text(alphabet="ab.", min_size=1, max_size=3).filter(lambda s: s.strip(".")), min_size=1, max_size=4)
 
 
-@given(st.lists(pattern_texts.filter(lambda p: not p.startswith("!")), max_size=4), paths)
+@given(st.lists(pattern_texts, max_size=4), paths)
 def test_walk_agrees_with_whole_paths_without_exceptions(patterns: list[str], parts: list[str]) -> None:
     matcher = IgnoreMatcher(patterns)
     above = None

@@ -1,0 +1,69 @@
+"""The Engine API's error document, and Docker's words for a body that is not the JSON it should be."""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from gantry.errors import InvalidArgument
+
+T = TypeVar("T")
+
+_GO_KINDS = {"object": "object", "array": "array", "str": "string", "int": "number", "float": "number", "bool": "bool"}
+_GO_TYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool", "array": "[]string"}
+_MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
+
+
+def error_body(message: str) -> bytes:
+    """`ErrorResponse`, with the newline that Docker writes."""
+    return msgspec.json.encode({"message": message}) + b"\n"
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Decode a request body; `null` anywhere means that the field was not given. Raises InvalidArgument."""
+    if not data:
+        raise InvalidArgument("invalid JSON: got EOF while reading request body")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        pass  # perhaps only a null where Go has a zero value; the slower path below decides
+    except msgspec.DecodeError as error:
+        raise invalid_json(error, data) from error
+    try:
+        return msgspec.convert(without_nulls(msgspec.json.decode(data)), type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid_json(error, data) from error
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop object members that are null: Go leaves the zero value there."""
+    if isinstance(value, dict):
+        return {key: without_nulls(member) for key, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [without_nulls(member) for member in value]
+    return value
+
+
+def invalid_json(error: msgspec.MsgspecError, data: bytes) -> InvalidArgument:
+    """What Docker says of the same body."""
+    text = str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return InvalidArgument(f"invalid JSON: {_mismatch(text)}")
+    if "trailing characters" in text:
+        return InvalidArgument("unexpected content after JSON")
+    if "truncated" in text:
+        return InvalidArgument("invalid JSON: unexpected EOF")
+    head = data.lstrip()[:1].decode("utf-8", "replace")
+    if head and head not in '{["-0123456789tfn':
+        return InvalidArgument(f"invalid JSON: invalid character '{head}' looking for beginning of value")
+    return InvalidArgument(f"invalid JSON: {text.removeprefix('JSON is malformed: ')}")
+
+
+def _mismatch(text: str) -> str:
+    found = _MISMATCH.search(text)
+    if not found:
+        return text
+    expected, got, where = found.groups()
+    wanted = expected.split(" | ")[0]
+    message = f"json: cannot unmarshal {_GO_KINDS.get(got, got)} into Go value of type {_GO_TYPES.get(wanted, wanted)}"
+    return message if not where else f"{message} (field {where})"

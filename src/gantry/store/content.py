@@ -1,0 +1,121 @@
+"""Blobs on disk as an OCI image layout: `blobs/sha256/<hex>`, each verified before it has its name."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from gantry.errors import Internal, InvalidArgument, NotFound
+from gantry.model.digest import Digest
+from gantry.ports import BlobInfo
+
+
+class BlobStore:
+    """Implements `ports.ContentStore` in `root`. Unfinished writes live in `root/ingest` and go at the next start."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs = root / "blobs" / "sha256"
+        self._ingest = root / "ingest"
+        self._blobs.mkdir(parents=True, exist_ok=True)
+        self._ingest.mkdir(exist_ok=True)
+        for left in self._ingest.iterdir():
+            left.unlink()
+        layout = root / "oci-layout"
+        if not layout.exists():
+            layout.write_text('{"imageLayoutVersion":"1.0.0"}')
+
+    def path(self, digest: str) -> Path:
+        """Where a blob lies, whether or not it is there; raises InvalidArgument for what is no digest."""
+        return self._blobs / Digest(digest).hex
+
+    def open(self, digest: str) -> BinaryIO:
+        try:
+            return self.path(digest).open("rb", buffering=1 << 20)
+        except FileNotFoundError:
+            raise NotFound(f"content digest {digest}: not found") from None
+
+    def read(self, digest: str, limit: int) -> bytes:
+        with self.open(digest) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise InvalidArgument(f"content {digest} is larger than {limit} bytes")
+        return data
+
+    def stat(self, digest: str) -> BlobInfo:
+        try:
+            status = self.path(digest).stat()
+        except FileNotFoundError:
+            raise NotFound(f"content digest {digest}: not found") from None
+        return BlobInfo(digest, status.st_size, status.st_mtime_ns)
+
+    def walk(self) -> Iterator[BlobInfo]:
+        with os.scandir(self._blobs) as entries:
+            for entry in entries:
+                status = entry.stat()
+                yield BlobInfo("sha256:" + entry.name, status.st_size, status.st_mtime_ns)
+
+    def delete(self, digest: str) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+    def writer(self) -> "FileWriter":
+        return FileWriter(self._ingest / secrets.token_hex(8), self)
+
+    def put(self, data: bytes) -> BlobInfo:
+        """Store a small document."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
+
+
+class FileWriter:
+    """Implements `ports.BlobWriter`: hashes while it writes, publishes by rename after fsync."""
+
+    def __init__(self, path: Path, store: BlobStore) -> None:
+        self._path = path
+        self._store = store
+        self._file = path.open("xb", buffering=0)
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._done = False
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise Internal(f"write {self._path}: no space left on device") from error
+            raise Internal(f"write {self._path}: {error.strerror}") from error
+        self._hash.update(data)
+        self._size += len(data)
+        return len(data)
+
+    def commit(self, digest: str = "", size: int = -1) -> BlobInfo:
+        actual = "sha256:" + self._hash.hexdigest()
+        if size >= 0 and size != self._size:
+            raise InvalidArgument(f"unexpected commit size {self._size}, expected {size}: failed precondition")
+        if digest and digest != actual:
+            raise InvalidArgument(f"unexpected commit digest {actual}, expected {digest}: failed precondition")
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise Internal(f"write {self._path}: {error.strerror}") from error
+        self._file.close()
+        self._path.chmod(0o600)
+        self._path.rename(self._store.path(actual))
+        self._done = True
+        return self._store.stat(actual)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._done:
+            self._file.close()
+            self._path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@
 the `lowerdir` option short. A record is written before its directory is made and deleted after it is gone.
 """
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -62,9 +63,8 @@ class OverlaySnapshotter:
         with self._lock:
             if key in self._records:
                 raise Conflict(f"snapshot {key!r}: already exists")
-            if (parent and (above := self._records.get(parent)) is None) or (
-                parent and above and above.kind != "committed"
-            ):
+            above = self._records.get(parent)
+            if parent and (above is None or above.kind != "committed"):
                 raise NotFound(f"parent snapshot {parent} does not exist: not found")
             record = _Record(key, kind, parent, self._next, timestamp.now())
             self._next += 1
@@ -81,8 +81,6 @@ class OverlaySnapshotter:
                 shutil.copystat(below, directory / "fs")
                 status = below.stat()
                 (directory / "fs").chmod(status.st_mode & 0o7777)
-                import os
-
                 os.chown(directory / "fs", status.st_uid, status.st_gid)
             record = msgspec.structs.replace(record, ready=True)
             self._store(record)
@@ -128,9 +126,9 @@ class OverlaySnapshotter:
     def usage(self, key: str) -> int:
         total = 0
         seen: set[int] = set()
-        for directory, _, files in self._fs(self._get(key)).walk():
+        for directory, _, files in os.walk(self._fs(self._get(key))):
             for name in files:
-                status = (directory / name).lstat()
+                status = os.lstat(f"{directory}/{name}")
                 if status.st_ino not in seen:
                     seen.add(status.st_ino)
                     total += status.st_blocks * 512

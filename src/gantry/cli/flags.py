@@ -36,7 +36,19 @@ class Flag:
     `metavar` is the type's name in help, "" for booleans; `shown` is the default as help prints it.
     """
 
-    __slots__ = ("bare", "convert", "default", "help", "hidden", "metavar", "name", "repeats", "short", "shown", "splits")
+    __slots__ = (
+        "bare",
+        "convert",
+        "default",
+        "help",
+        "hidden",
+        "metavar",
+        "name",
+        "repeats",
+        "short",
+        "shown",
+        "splits",
+    )
 
     def __init__(
         self,
@@ -80,16 +92,15 @@ def to_bool(text: str) -> bool:
 
 def _go_int(text: str, function: str) -> int:
     digits = text[1:] if text[:1] in ("+", "-") and function == "ParseInt" else text
-    try:
-        if not digits or not digits[0].isdigit() or not digits.isascii():
-            raise ValueError(text)
-        if len(digits) > 1 and digits[0] == "0" and (digits[1].isdigit() or digits[1] == "_"):
-            value = int(digits.lstrip("0_") or "0", 8)
-        else:
-            value = int(digits, 0)
-    except ValueError:
-        raise ValueError(f"strconv.{function}: parsing {quote(text)}: invalid syntax") from None
-    return -value if text[0] == "-" else value
+    if digits[:1].isdigit() and digits.isascii():
+        octal = len(digits) > 1 and digits[0] == "0" and (digits[1].isdigit() or digits[1] == "_")
+        try:
+            value = int("0o" + digits[1:] if octal else digits, 0)
+        except ValueError:
+            value = -1
+        if value >= 0:
+            return -value if text[0] == "-" else value
+    raise ValueError(f"strconv.{function}: parsing {quote(text)}: invalid syntax")
 
 
 def to_int(text: str) -> int:
@@ -134,9 +145,8 @@ def csv_fields(text: str) -> list[str]:
             while True:
                 end = text.find('"', at)
                 if end < 0:
-                    raise ValueError(
-                        f'parse error on line 1, column {len(text.encode()) + 1}: extraneous or missing " in quoted-field'
-                    )
+                    column = len(text.encode()) + 1
+                    raise ValueError(f'parse error on line 1, column {column}: extraneous or missing " in quoted-field')
                 value += text[at:end]
                 at = end + 1
                 if not text.startswith('"', at):
@@ -188,7 +198,15 @@ def quote(text: str) -> str:
 
 def boolean(name: str, short: str = "", help: str = "", *, default: bool = False, hidden: bool = False) -> Flag:  # noqa: A002
     return Flag(
-        name, short, help, to_bool, metavar="", default=default, bare="true", shown="true" if default else "", hidden=hidden
+        name,
+        short,
+        help,
+        to_bool,
+        metavar="",
+        default=default,
+        bare="true",
+        shown="true" if default else "",
+        hidden=hidden,
     )
 
 
@@ -220,9 +238,7 @@ def strings(
 
 def string_slice(name: str, short: str = "", help: str = "", *, hidden: bool = False) -> Flag:  # noqa: A002
     """A repeatable flag whose text is split at commas (stringSlice)."""
-    return Flag(
-        name, short, help, to_fields, metavar="strings", default=[], repeats=True, splits=True, hidden=hidden
-    )
+    return Flag(name, short, help, to_fields, metavar="strings", default=[], repeats=True, splits=True, hidden=hidden)
 
 
 def integer(name: str, short: str = "", help: str = "", *, default: int = 0, hidden: bool = False) -> Flag:  # noqa: A002

@@ -54,7 +54,7 @@ def first_page(program: str, flags: Sequence[Flag]) -> str:
         f"Common Commands:\n{_list(common)}\n\n"
         f"Management Commands:\n{_list(sorted(tree.GROUPS.items()))}\n\n"
         f"Commands:\n{_list(sorted(commands.items()))}\n\n"
-        f"Global Options:\n{flag_table(flags, width(), help_flag=False)}\n\n"
+        f"Global Options:\n{flag_table(flags, width())}\n\n"
         f"Run '{program} COMMAND --help' for more information on a command.\n"
     )
 
@@ -63,7 +63,7 @@ def _list(rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"  {name:<11} {summary}" for name, summary in rows)
 
 
-def flag_table(flags: Sequence[Flag], columns: int, *, help_flag: bool = False) -> str:
+def flag_table(flags: Sequence[Flag], columns: int) -> str:
     rows = []
     for flag in sorted(flags, key=lambda flag: flag.name):
         if flag.hidden:

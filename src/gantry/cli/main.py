@@ -60,7 +60,10 @@ def run(program: str, words: Sequence[str]) -> int:
     except HelpWanted as wanted:
         return _first_page(program, deprecated=wanted.deprecated)
     except FlagError as error:
-        return _fail(f"{error}\n\nUsage:  {program} [OPTIONS] COMMAND [ARG...]\n\nRun '{program} --help' for more information", 125)
+        return _fail(
+            f"{error}\n\nUsage:  {program} [OPTIONS] COMMAND [ARG...]\n\nRun '{program} --help' for more information",
+            125,
+        )
     rest = flags.positional
     if flags.boolean("version"):
         from gantry.cli.system import version_line
@@ -111,7 +114,8 @@ def _leaf(ctx: Context, called: str, words: Sequence[str]) -> int:
         problem = command.count_problem(len(arguments.positional))
         if problem:
             return _fail(
-                f"{ctx.program}: '{full}' {problem[0]}\n\n{usage}\n\n{problem[1]} '{full} --help' for more information", 1
+                f"{ctx.program}: '{full}' {problem[0]}\n\n{usage}\n\n{problem[1]} '{full} --help' for more information",
+                1,
             )
         return command.run(ctx, arguments) or 0
     except HelpWanted as wanted:
@@ -174,7 +178,9 @@ def _unknown(program: str, group: str, word: str) -> int:
     usage = f"\n\nUsage:  {full}" if group else ""
     near = closest(word, group)
     hint = f"\n\nDid you mean '{full} {near}'?" if near else ""
-    return _fail(f"{program}: unknown command: {full} {word}{hint}{usage}\n\nRun '{full} --help' for more information", 1)
+    return _fail(
+        f"{program}: unknown command: {full} {word}{hint}{usage}\n\nRun '{full} --help' for more information", 1
+    )
 
 
 def _fail(message: str, status: int) -> int:

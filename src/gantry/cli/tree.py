@@ -119,11 +119,10 @@ def home(row: tuple[str, ...], path: str) -> str:
 def listed(group: str) -> list[tuple[str, str]]:
     """(name, summary) of the commands that help lists in `group` ("" for the first page), by name."""
     prefix = group + " " if group else ""
-    found = []
+    found: list[tuple[str, str]] = []
     for row in LEAVES:
         if row[1][0] == "~":
             continue
-        for path in row[2:]:
-            if path[0] != "~" and path.startswith(prefix) and " " not in path[len(prefix) :]:
-                found.append((path[len(prefix) :], row[1]))
+        names = [path[len(prefix) :] for path in row[2:] if path[0] != "~" and path.startswith(prefix)]
+        found += [(name, row[1]) for name in names if " " not in name]
     return sorted(found)

@@ -27,7 +27,7 @@ class _Settings:
     parse_float = float
     parse_int = int
     parse_constant = float
-    memo: dict[str, str] = {}
+    memo = None
 
 
 def _skip(text: str, at: int) -> int:
@@ -38,7 +38,7 @@ def _skip(text: str, at: int) -> int:
 
 def decode(data: bytes | str) -> Any:
     """One JSON document; raises ValueError."""
-    value, end = decode_from(data if isinstance(data, str) else data.decode("utf-8", "replace"), 0)
+    value, _ = decode_from(data if isinstance(data, str) else data.decode("utf-8", "replace"), 0)
     return value
 
 

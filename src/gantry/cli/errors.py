@@ -12,6 +12,13 @@ class CommandError(Exception):
         self.status = status
 
 
+class StartError(CommandError):
+    """A container cannot be created or started; a pointer to the command's help follows the message."""
+
+    def __init__(self, message: str, status: int = 125) -> None:
+        super().__init__(message, status)
+
+
 class UsageError(CommandError):
     """The words make no valid call; the command's usage follows the message."""
 

@@ -7,7 +7,7 @@ import sys
 
 from gantry.cli import tree
 from gantry.cli.command import Context
-from gantry.cli.errors import CommandError, UsageError
+from gantry.cli.errors import CommandError, StartError, UsageError
 from gantry.cli.flags import FlagError, HelpWanted, boolean, parse, string, strings
 from gantry.client.errors import ClientError
 
@@ -129,6 +129,8 @@ def _leaf(ctx: Context, called: str, words: Sequence[str]) -> int:
         return _fail(f"{error}\n\n{usage}\n\nRun '{full} --help' for more information", 125)
     except UsageError as error:
         return _fail(f"{error.message}\n\n{usage}\n\nRun '{full} --help' for more information", error.status)
+    except StartError as error:
+        return _fail(f"{ctx.program}: {error.message}\n\nRun '{full} --help' for more information", error.status)
     except CommandError as error:
         return _fail(error.message, error.status)
     except ClientError as error:

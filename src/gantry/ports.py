@@ -133,15 +133,15 @@ class LayerInfo(msgspec.Struct, frozen=True):
 class Layers(Protocol):
     """From layer blobs to snapshots and back (OCI image layer specification)."""
 
-    def unpack(self, digest: str, media_type: str, diff_id: str, parent: str) -> str:
+    def unpack(self, digest: str, diff_id: str, parent: str) -> str:
         """Unpack one stored layer on top of chain `parent`; returns the new chain ID.
 
         Safe to call twice at once; raises InvalidArgument where the diff ID differs or the tar is hostile.
         """
         ...
 
-    def capture(self, key: str, parent: str) -> LayerInfo:
-        """Store the changes of active snapshot `key` against chain `parent` as a layer blob."""
+    def capture(self, key: str) -> LayerInfo:
+        """Store the changes of active snapshot `key` against its parent as a layer blob."""
         ...
 
     def changes(self, key: str) -> list[tuple[int, str]]:

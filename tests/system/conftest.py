@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from lib.daemon import BIN, Client, Daemon, official_clients
 from lib.machine import Machine
 

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
 from lib.daemon import PROJECT, Client
 
 
@@ -133,7 +134,7 @@ class TestRunAndConfigure:
         while name in client.out("ps", "-a", "--format", "{{.Names}}"):
             assert time.monotonic() < deadline, "--rm did not remove it"
             time.sleep(0.05)
-        with pytest.raises(OSError):  # noqa: PT012
+        with pytest.raises(OSError):
             fetch(port, seconds=0)
 
     def test_context_list(self, client: Client) -> None:

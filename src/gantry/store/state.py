@@ -34,7 +34,8 @@ class SQLiteState:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS records"
-                " (kind TEXT NOT NULL, key TEXT NOT NULL, name TEXT, json BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
+                " (kind TEXT NOT NULL, key TEXT NOT NULL, name TEXT, json BLOB NOT NULL,"
+                " PRIMARY KEY (kind, key)) WITHOUT ROWID"
             )
             connection.execute("CREATE UNIQUE INDEX IF NOT EXISTS names ON records (kind, name) WHERE name IS NOT NULL")
         except sqlite3.Error as error:

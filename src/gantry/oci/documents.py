@@ -1,0 +1,122 @@
+"""The OCI documents: index, manifest and image configuration (OCI image specification 1.1), and Docker's variants."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from gantry.errors import InvalidArgument
+from gantry.model.container import ContainerConfig
+from gantry.model.image import Descriptor, HistoryEntry
+
+MANIFEST_LIMIT = 4 << 20
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+
+
+class Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    schema_version: int
+    config: Descriptor
+    layers: list[Descriptor]
+    media_type: str = OCI_MANIFEST
+    annotations: dict[str, str] | None = None
+
+
+class Index(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    schema_version: int
+    manifests: list[Descriptor]
+    media_type: str = OCI_INDEX
+    annotations: dict[str, str] | None = None
+
+
+class RootFS(msgspec.Struct, frozen=True):
+    diff_ids: list[str]
+    type: str = "layers"
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """What Gantry reads of an image configuration; unknown fields are kept in the stored bytes."""
+
+    architecture: str = ""
+    os: str = ""
+    variant: str = ""
+    created: str = ""
+    author: str = ""
+    comment: str = ""
+    docker_version: str = ""
+    config: ContainerConfig | None = None
+    rootfs: RootFS = msgspec.field(default_factory=lambda: RootFS([]))
+    history: list[HistoryEntry] | None = None
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    manifest: Manifest = _decode(data, Manifest, "manifest")
+    return manifest
+
+
+def decode_index(data: bytes) -> Index:
+    index: Index = _decode(data, Index, "index")
+    return index
+
+
+def decode_config(data: bytes) -> ImageConfig:
+    """Decode an image configuration; `null` stands for a field's default, as in Go."""
+    try:
+        plain = without_nulls(json.loads(data))
+        return msgspec.convert(plain, ImageConfig)
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
+        raise InvalidArgument(f"invalid image configuration: {error}") from error
+
+
+def _decode(data: bytes, kind: Any, name: str) -> Any:
+    if len(data) > MANIFEST_LIMIT:
+        raise InvalidArgument(f"{name} of {len(data)} bytes: at most {MANIFEST_LIMIT} are accepted")
+    try:
+        decoded = msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgument(f"invalid {name}: {error}") from error
+    if decoded.schema_version != 2:
+        raise InvalidArgument(f"unsupported {name} schema version {decoded.schema_version}")
+    return decoded
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop the keys of objects whose value is null, at every depth."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def encode(document: Any) -> bytes:
+    """Canonical bytes: compact JSON with sorted keys, so that the same content has the same digest."""
+    return json.dumps(msgspec.to_builtins(document), separators=(",", ":"), sort_keys=True).encode()
+
+
+def encode_container_config(config: ContainerConfig) -> dict[str, Any]:
+    """The `config` object of an image: only what is set, only what an image may say."""
+    plain: dict[str, Any] = msgspec.to_builtins(config)
+    kept = (
+        "User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal",
+        "Healthcheck", "Shell", "OnBuild", "ArgsEscaped",
+    )  # fmt: skip
+    return {name: plain[name] for name in kept if plain.get(name)}
+
+
+def chain_ids(diff_ids: "list[str] | tuple[str, ...]") -> list[str]:
+    """The chain ID of each prefix of the layers (OCI image configuration, "Layer ChainID")."""
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        if chain:
+            chain.append("sha256:" + hashlib.sha256(f"{chain[-1]} {diff_id}".encode()).hexdigest())
+        else:
+            chain.append(diff_id)
+    return chain

@@ -4,12 +4,11 @@ import re
 
 from aiohttp import web
 
-# Requests whose connection becomes a raw stream. A client that asks for no upgrade may send the stream's
-# first bytes right behind its request; they must not be parsed as the next request.
+# Requests whose connection becomes a raw stream. A client may send the stream's first bytes right behind its
+# request, with or without asking for an upgrade; they must not be parsed as the next request.
 _STREAMS = re.compile(
     rb"POST [^ ?]*(?:/containers/[^/ ?]+/attach|/exec/[^/ ?]+/start|/session|/grpc)(?:\?[^ ]*)? HTTP/1\.[01]\r\n"
 )
-_UPGRADE = re.compile(rb"\r\nupgrade:[ \t]*(?:tcp|websocket)[ \t]*\r\n", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,10})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _HEAD_END = b"\r\n\r\n"
@@ -33,26 +32,28 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._holding:
             self._hold(data)
-        elif self._head or (
-            data.startswith(b"POST ") and self._current_request is None and not self._messages and not self._upgraded
-        ):
+        elif self._head or (self._idle() and data[:5] == b"POST "[: len(data)]):
             self._consider(self._head + data)
         else:
             super().data_received(data)
+
+    def _idle(self) -> bool:
+        """Whether the next bytes begin a request, as far as one can tell before the first of them is parsed."""
+        return not self._request_count or (self._waiter is not None and not self._waiter.done())
 
     def _consider(self, data: bytes) -> None:
         """A request begins: is it one that may become a stream?"""
         line_end = data.find(b"\r\n")
         end = data.find(_HEAD_END)
-        if line_end >= 0 and not _STREAMS.match(data):
+        if not data.startswith(b"POST "[: len(data)]) or (line_end >= 0 and not _STREAMS.match(data)):
             end = -1
         elif end < 0 and len(data) < _HEAD_LIMIT:
             self._head = data
             return
         self._head = b""
         head = data[: end + len(_HEAD_END)] if end >= 0 else b""
-        if not head or _UPGRADE.search(head) or _CHUNKED.search(head):
-            super().data_received(data)  # an ordinary request, or one where aiohttp finds the border itself
+        if not head or _CHUNKED.search(head):
+            super().data_received(data)  # an ordinary request, or one whose end is only found by parsing
             return
         length = _LENGTH.search(head)
         border = len(head) + (int(length[1]) if length else 0)
@@ -91,5 +92,5 @@ class Connection(web.RequestHandler):
             if eof:
                 self.close()
             elif held:
-                self.data_received(held)
+                self._consider(held)
         return result

@@ -101,7 +101,7 @@ class Dispatcher:
 
     async def _run(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         try:
-            response = await handler(request)
+            response: web.StreamResponse = await handler(request)
         except asyncio.CancelledError:
             raise
         except web.HTTPException as error:
@@ -113,8 +113,9 @@ class Dispatcher:
             return TakenOver()
         except Exception as error:  # noqa: BLE001 - the last frontier: every error becomes an answer
             return await self._failed(request, error)
-        taken_over: web.StreamResponse | None = request.get(HIJACKED_KEY)
-        return taken_over or response
+        if HIJACKED_KEY in request:
+            response = request[HIJACKED_KEY]
+        return response
 
     async def _failed(self, request: web.Request, error: Exception) -> web.StreamResponse:
         """The answer to a failed request, in the way that is left: plain, as a last message, or by hanging up."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-API_VERSION_KEY = "gantry_api_version"
+API_VERSION_KEY: web.RequestKey[tuple[int, int]] = web.RequestKey("api_version", tuple)
 
 
 class Route(NamedTuple):
@@ -22,5 +22,4 @@ class Route(NamedTuple):
 
 def api_version(request: web.Request) -> tuple[int, int]:
     """The API version that the client asked for: (1, 24) to (1, 55)."""
-    version: tuple[int, int] = request[API_VERSION_KEY]
-    return version
+    return request[API_VERSION_KEY]

@@ -1,6 +1,7 @@
 """Streams of the Engine API: taken-over connections, JSON progress, and the multiplex frame."""
 
 import asyncio
+import select
 import threading
 from collections import deque
 from typing import Any, cast
@@ -12,14 +13,11 @@ from gantry.aio import TaskOwner
 from gantry.api.query import body
 from gantry.errors import GantryError, Unavailable
 
-HIJACKED_KEY = "gantry_hijacked"  # request -> the response to return, once its connection is taken over
-PROGRESS_KEY = "gantry_progress"  # request -> its JSONStream
-ABANDONABLE_KEY = "gantry_abandonable"  # request -> True where a lost client ends the work
-
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
 _HIGH, _LOW = 256 << 10, 64 << 10  # bytes that wait for `read` before the transport is paused, resumed
+_FAREWELL = 0.5  # seconds between a client's hang-up and the end of its handler
 _PENDING_LIMIT = 1 << 16  # progress messages that a client may leave unread
 
 
@@ -45,8 +43,9 @@ class TakenOver(web.StreamResponse):
 class Hijacked(asyncio.Protocol):
     """A connection in both directions, after the answer's head.
 
-    When the client is gone for good, the handler's task is cancelled; a client that only ends its own
-    direction makes `read` return b"". What must outlive the client belongs to another task.
+    When the client is gone for good, the handler's task is cancelled (after all that the client sent has
+    been read); a client that only ends its own direction makes `read` return b"". What must outlive the
+    client belongs to another task.
     """
 
     def __init__(self, transport: asyncio.Transport, former: asyncio.Protocol, task: "asyncio.Task[Any]") -> None:
@@ -59,6 +58,7 @@ class Hijacked(asyncio.Protocol):
         self._lost = False
         self._closing = False
         self._reading_paused = False
+        self._hangup: select.epoll | None = None
         self._wakeup: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -106,7 +106,8 @@ class Hijacked(asyncio.Protocol):
     def take(self, held: bytes, *, eof: bool, writing_paused: bool) -> None:
         """Bytes and conditions from before the takeover."""
         self.data_received(held)
-        self._eof = eof
+        if eof:
+            self.eof_received()
         if writing_paused:
             self._writable.clear()
 
@@ -114,6 +115,10 @@ class Hijacked(asyncio.Protocol):
         """aiohttp's parser interface: hands over what arrived after the request."""
         self.data_received(data)
         return False, b""
+
+    def feed_eof(self) -> None:
+        """aiohttp's parser interface: the connection is lost."""
+        self._eof = True
 
     def data_received(self, data: bytes) -> None:
         if not data:
@@ -128,7 +133,33 @@ class Hijacked(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._eof = True
         self._wake()
+        self._watch_hangup()
         return True
+
+    def _watch_hangup(self) -> None:
+        """After the client's end of input, only a hang-up says that it has closed its socket altogether."""
+        connection = self._transport.get_extra_info("socket")
+        if connection is None or self._hangup is not None:
+            return
+        self._hangup = select.epoll(1)
+        self._hangup.register(connection.fileno(), 0)  # errors and hang-ups are always reported
+        asyncio.get_running_loop().add_reader(self._hangup.fileno(), self._hung_up)
+
+    def _hung_up(self) -> None:
+        self._unwatch_hangup()
+        if not self._transport.is_closing():
+            asyncio.get_running_loop().call_later(_FAREWELL, self._abandon)
+
+    def _abandon(self) -> None:
+        if self._received and not self._lost:
+            asyncio.get_running_loop().call_later(_FAREWELL, self._abandon)
+        elif not self._lost:
+            self._transport.abort()
+
+    def _unwatch_hangup(self) -> None:
+        if self._hangup is not None and not self._hangup.closed:
+            asyncio.get_running_loop().remove_reader(self._hangup.fileno())
+            self._hangup.close()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -138,6 +169,7 @@ class Hijacked(asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._lost = self._eof = True
+        self._unwatch_hangup()
         self._writable.set()
         self._wake()
         self._former.connection_lost(cast("Exception | None", exc))
@@ -147,6 +179,10 @@ class Hijacked(asyncio.Protocol):
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
+
+
+# On a request: the answer of a connection that was taken over.
+HIJACKED_KEY: web.RequestKey[web.StreamResponse] = web.RequestKey("hijacked", web.StreamResponse)
 
 
 async def hijack(request: web.Request, content_type: str) -> Hijacked:
@@ -250,3 +286,8 @@ class JSONStream:
                     await self._response.write(b"".join(msgspec.json.encode(message) + b"\r\n" for message in batch))
                 except ConnectionError:
                     return  # the server cancels the handler
+
+
+# On a request: its progress; and whether its work ends when the client is gone.
+PROGRESS_KEY: web.RequestKey[JSONStream] = web.RequestKey("progress", JSONStream)
+ABANDONABLE_KEY: web.RequestKey[bool] = web.RequestKey("abandonable", bool)

@@ -27,11 +27,11 @@ def decode(data: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError:
         pass  # perhaps only a null where Go has a zero value; the slower path below decides
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise invalid_json(error, data) from error
     try:
         return msgspec.convert(without_nulls(msgspec.json.decode(data)), type=kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise invalid_json(error, data) from error
 
 
@@ -44,9 +44,11 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-def invalid_json(error: msgspec.MsgspecError, data: bytes) -> InvalidArgument:
+def invalid_json(error: Exception, data: bytes) -> InvalidArgument:
     """What Docker says of the same body."""
-    text = str(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, RecursionError):
+        return InvalidArgument("invalid JSON: exceeded max depth")
     if isinstance(error, msgspec.ValidationError):
         return InvalidArgument(f"invalid JSON: {_mismatch(text)}")
     if "trailing characters" in text:

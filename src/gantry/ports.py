@@ -16,6 +16,7 @@ from gantry.model.event import Event
 from gantry.model.image import HistoryEntry, Image
 from gantry.model.network import IPAM, Endpoint, EndpointSettings, Network, Sandbox
 from gantry.model.platform import Platform
+from gantry.model.reference import Reference
 from gantry.model.task import ExecSpec, ExitStatus, Mount, TaskSpec, TaskState
 from gantry.model.volume import Volume
 
@@ -192,6 +193,10 @@ class Leases(Protocol):
 
     def lease(self, *resources: str) -> AbstractContextManager["LeaseHandle"]: ...
 
+    def held(self) -> frozenset[str]:
+        """Everything that some lease names now."""
+        ...
+
 
 class LeaseHandle(Protocol):
     def add(self, *resources: str) -> None:
@@ -206,6 +211,14 @@ class ProgressSink(Protocol):
     """Receives Docker's progress messages (`status`, `id`, `progressDetail`, `stream`, `error`, `aux`)."""
 
     def __call__(self, message: dict[str, Any]) -> None: ...
+
+
+class Puller(Protocol):
+    """Fetches images from registries."""
+
+    async def pull(self, reference: Reference, platform: Platform | None, progress: ProgressSink, auth: str) -> str:
+        """Store and register an image; returns its id."""
+        ...
 
 
 class Images(Protocol):

@@ -357,6 +357,10 @@ class TaskFacts(Protocol):
 
     def default_runtime(self) -> str: ...
 
+    def ids(self) -> list[str]:
+        """Every container of which something is left on this machine, also from an earlier daemon."""
+        ...
+
 
 # --------------------------------------------------------------------------------------------- network
 

@@ -132,7 +132,7 @@ class Hierarchies(msgspec.Struct, frozen=True):
 
     def _freeze_unified(self, group: str, frozen: bool) -> None:
         directory = self.mounts[""] / group.lstrip("/")
-        with open(directory / "cgroup.events", "rb", buffering=0) as events:  # noqa: PTH123
+        with open(directory / "cgroup.events", "rb", buffering=0) as events:
             poller = select.poll()
             poller.register(events, select.POLLPRI)
             (directory / "cgroup.freeze").write_text("1" if frozen else "0")
@@ -245,7 +245,7 @@ def _remove_tree(path: Path) -> None:
     for directory, _, _ in os.walk(path, topdown=False):
         for attempt in range(50):
             try:
-                os.rmdir(directory)  # noqa: PTH106
+                os.rmdir(directory)
             except FileNotFoundError:
                 break
             except OSError as error:

@@ -151,7 +151,7 @@ def is_mounted(target: Path) -> bool:
 
 def mount_points() -> Iterator[str]:
     """The mount points of this process's namespace, in order of mounting (/proc/self/mountinfo)."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:  # noqa: PTH123
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             yield _unescape(line.split(" ", 5)[4])
 

@@ -32,10 +32,10 @@ def namespace_path(pid: int, kind: str) -> Path:
 
 def namespace_id(pid: int | str, kind: str) -> tuple[int, int]:
     """Device and inode of a namespace: equal for two processes that share it; raises OSError."""
-    info = os.stat(f"/proc/{pid}/ns/{kind}")  # noqa: PTH116
+    info = os.stat(f"/proc/{pid}/ns/{kind}")
     return info.st_dev, info.st_ino
 
 
 def supported(kind: str) -> bool:
     """Whether the kernel has this kind of namespace."""
-    return os.path.exists(f"/proc/self/ns/{kind}")  # noqa: PTH110
+    return os.path.exists(f"/proc/self/ns/{kind}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 def start_time(pid: int) -> int:
     """When the process began, in clock ticks since boot: with the number it names a process. 0 where there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return 0

@@ -67,11 +67,16 @@ class TaskSpec(msgspec.Struct, frozen=True):
 
 
 class ExecSpec(msgspec.Struct, frozen=True):
-    """A further process in a running container."""
+    """A further process in a running container.
+
+    Unless it is `detached`, its streams are connected before it starts and held for the first `attach`:
+    no output is lost, and the process waits when nobody reads.
+    """
 
     container_id: str
     exec_id: str
     process: ProcessSpec
+    detached: bool = False
 
 
 class ExitStatus(msgspec.Struct, frozen=True):

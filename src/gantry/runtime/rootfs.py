@@ -38,7 +38,7 @@ def read_file(root: Path, path: str, limit: int) -> bytes | None:
             info = os.fstat(handle)
             if not stat.S_ISREG(info.st_mode) or info.st_size > limit:
                 return None
-            with open(f"/proc/self/fd/{handle}", "rb") as file:  # noqa: PTH123
+            with open(f"/proc/self/fd/{handle}", "rb") as file:
                 data = file.read(limit + 1)
                 return data if len(data) <= limit else None
         finally:

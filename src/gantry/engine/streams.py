@@ -1,0 +1,121 @@
+"""Between a client's connection and a process's streams: frames, standard input, detach keys."""
+
+import asyncio
+from typing import Protocol
+
+from gantry.aio import TaskOwner
+from gantry.errors import InvalidArgument
+from gantry.ports import AttachStream
+
+DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
+
+
+class Connection(Protocol):
+    """A connection that was taken over (implemented by `api.stream`)."""
+
+    async def read(self) -> bytes: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def parse_keys(text: str) -> bytes:
+    """The bytes of a key sequence such as `ctrl-p,ctrl-q` or `a,ctrl-[`; raises InvalidArgument."""
+    codes = bytearray()
+    for part in text.split(","):
+        if len(part) == 1 and part.isascii():
+            codes.append(ord(part))
+            continue
+        name = part.removeprefix("ctrl-")
+        if name == part or len(name) != 1 or name not in "abcdefghijklmnopqrstuvwxyz@[\\]^_":
+            raise InvalidArgument(f"invalid detach keys ({text}): Unknown character: '{part}'")
+        codes.append(ord(name.upper()) & 0x1F)
+    return bytes(codes)
+
+
+class KeyFilter:
+    """Finds the detach sequence in what is typed; what only looked like its beginning is passed on."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+        self._held = 0
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """What to pass on, and whether the whole sequence was typed."""
+        passed = bytearray()
+        for byte in data:
+            if byte == self._keys[self._held]:
+                self._held += 1
+                if self._held == len(self._keys):
+                    return bytes(passed), True
+                continue
+            passed += self._keys[: self._held]
+            self._held = 1 if byte == self._keys[0] else 0
+            if not self._held:
+                passed.append(byte)
+        return bytes(passed), False
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    """One frame of the multiplexed stream: kind, three zero bytes, the length in four."""
+    return bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big") + data
+
+
+class Pump:
+    """Carries one attachment until the process's output ends, the client leaves, or detaches."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: AttachStream,
+        *,
+        tty: bool,
+        stdin: bool,
+        stdout: bool = True,
+        stderr: bool = True,
+        keys: bytes = b"",
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+        self._tty = tty
+        self._stdin = stdin
+        self._wanted = ({1} if stdout else set()) | ({2} if stderr else set())
+        self._keys = KeyFilter(keys) if keys else None
+
+    async def run(self) -> bool:
+        """Returns whether the client detached by its keys."""
+        detached = False
+        try:
+            async with TaskOwner("attach") as owner:
+                output = owner.spawn(self._output())
+                waiting: set[asyncio.Task[bool]] = {output}
+                if self._stdin:
+                    waiting.add(owner.spawn(self._input()))
+                while output in waiting and not detached:
+                    done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    detached = any(task.result() for task in done if not task.cancelled() and not task.exception())
+        finally:
+            await self._stream.close()
+            await self._connection.close()
+        return detached
+
+    async def _output(self) -> bool:
+        async for kind, data in self._stream:
+            if self._tty:
+                await self._connection.write(data)
+            elif kind in self._wanted:
+                await self._connection.write(frame(kind, data))
+        return False
+
+    async def _input(self) -> bool:
+        while data := await self._connection.read():
+            detached = False
+            if self._keys is not None:
+                data, detached = self._keys.feed(data)
+            if data:
+                await self._stream.write(data)
+            if detached:
+                return True
+        await self._stream.close_stdin()
+        return False

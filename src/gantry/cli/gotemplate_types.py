@@ -1,0 +1,205 @@
+"""Go's struct types behind `inspect`, `info`, `version` and `events`: docker/cli 28's view of the Engine API.
+
+A template sees these, so that a field that the daemon left out has its zero value instead of being an error.
+Each entry lists fields in Go's order as "Name type", "Name=JSONKey type", or "+Type" for an embedded struct.
+"""
+
+from __future__ import annotations
+
+_SOURCE = {
+    "container.InspectResponse": """ID=Id string; Created string; Path string; Args []string; State *container.State;
+        Image string; ResolvConfPath string; HostnamePath string; HostsPath string; LogPath string; Name string;
+        RestartCount int; Driver string; Platform string; MountLabel string; ProcessLabel string;
+        AppArmorProfile string; ExecIDs []string; HostConfig *container.HostConfig; GraphDriver storage.DriverData;
+        SizeRw *int64; SizeRootFs *int64; Mounts []container.MountPoint; Config *container.Config;
+        NetworkSettings *container.NetworkSettings; ImageManifestDescriptor *v1.Descriptor""",
+    "container.State": """Status string; Running bool; Paused bool; Restarting bool; OOMKilled bool; Dead bool; Pid int;
+        ExitCode int; Error string; StartedAt string; FinishedAt string; Health *container.Health""",
+    "container.Health": "Status string; FailingStreak int; Log []*container.HealthcheckResult",
+    "container.HealthcheckResult": "Start time.Time; End time.Time; ExitCode int; Output string",
+    "container.Config": """Hostname string; Domainname string; User string; AttachStdin bool; AttachStdout bool;
+        AttachStderr bool; ExposedPorts map[nat.Port]struct {}; Tty bool; OpenStdin bool; StdinOnce bool; Env []string;
+        Cmd []string; Healthcheck *v1.HealthcheckConfig; ArgsEscaped bool; Image string;
+        Volumes map[string]struct {}; WorkingDir string; Entrypoint []string; NetworkDisabled bool;
+        MacAddress string; OnBuild []string; Labels map[string]string; StopSignal string; StopTimeout *int;
+        Shell []string""",
+    "v1.HealthcheckConfig": """Test []string; Interval time.Duration; Timeout time.Duration;
+        StartPeriod time.Duration; StartInterval time.Duration; Retries int""",
+    "container.HostConfig": """Binds []string; ContainerIDFile string; LogConfig container.LogConfig;
+        NetworkMode string; PortBindings map[nat.Port][]nat.PortBinding; RestartPolicy container.RestartPolicy;
+        AutoRemove bool; VolumeDriver string; VolumesFrom []string; ConsoleSize [2]uint;
+        Annotations map[string]string; CapAdd []string; CapDrop []string; CgroupnsMode string; DNS=Dns []string;
+        DNSOptions=DnsOptions []string; DNSSearch=DnsSearch []string; ExtraHosts []string; GroupAdd []string;
+        IpcMode string; Cgroup string; Links []string; OomScoreAdj int; PidMode string; Privileged bool;
+        PublishAllPorts bool; ReadonlyRootfs bool; SecurityOpt []string; StorageOpt map[string]string;
+        Tmpfs map[string]string; UTSMode string; UsernsMode string; ShmSize int64; Sysctls map[string]string;
+        Runtime string; Isolation string; +container.Resources; Mounts []mount.Mount; MaskedPaths []string;
+        ReadonlyPaths []string; Init *bool""",
+    "container.Resources": """CPUShares=CpuShares int64; Memory int64; NanoCPUs=NanoCpus int64; CgroupParent string;
+        BlkioWeight uint16; BlkioWeightDevice []*blkiodev.WeightDevice;
+        BlkioDeviceReadBps []*blkiodev.ThrottleDevice; BlkioDeviceWriteBps []*blkiodev.ThrottleDevice;
+        BlkioDeviceReadIOps []*blkiodev.ThrottleDevice; BlkioDeviceWriteIOps []*blkiodev.ThrottleDevice;
+        CPUPeriod=CpuPeriod int64; CPUQuota=CpuQuota int64; CPURealtimePeriod=CpuRealtimePeriod int64;
+        CPURealtimeRuntime=CpuRealtimeRuntime int64; CpusetCpus string; CpusetMems string;
+        Devices []container.DeviceMapping; DeviceCgroupRules []string; DeviceRequests []container.DeviceRequest;
+        KernelMemory int64; KernelMemoryTCP int64; MemoryReservation int64; MemorySwap int64;
+        MemorySwappiness *int64; OomKillDisable *bool; PidsLimit *int64; Ulimits []*units.Ulimit;
+        CPUCount=CpuCount int64; CPUPercent=CpuPercent int64; IOMaximumIOps uint64; IOMaximumBandwidth uint64""",
+    "container.LogConfig": "Type string; Config map[string]string",
+    "container.RestartPolicy": "Name string; MaximumRetryCount int",
+    "container.DeviceMapping": "PathOnHost string; PathInContainer string; CgroupPermissions string",
+    "container.DeviceRequest": """Driver string; Count int; DeviceIDs []string; Capabilities [][]string;
+        Options map[string]string""",
+    "blkiodev.WeightDevice": "Path string; Weight uint16",
+    "blkiodev.ThrottleDevice": "Path string; Rate uint64",
+    "units.Ulimit": "Name string; Hard int64; Soft int64",
+    "nat.PortBinding": "HostIP=HostIp string; HostPort string",
+    "mount.Mount": """Type string; Source string; Target string; ReadOnly bool; Consistency string;
+        BindOptions *mount.BindOptions; VolumeOptions *mount.VolumeOptions; ImageOptions *mount.ImageOptions;
+        TmpfsOptions *mount.TmpfsOptions; ClusterOptions *mount.ClusterOptions""",
+    "mount.BindOptions": """Propagation string; NonRecursive bool; CreateMountpoint bool; ReadOnlyNonRecursive bool;
+        ReadOnlyForceRecursive bool""",
+    "mount.VolumeOptions": "NoCopy bool; Labels map[string]string; Subpath string; DriverConfig *mount.Driver",
+    "mount.Driver": "Name string; Options map[string]string",
+    "mount.ImageOptions": "Subpath string",
+    "mount.TmpfsOptions": "SizeBytes int64; Mode int64; Options [][]string",
+    "mount.ClusterOptions": "",
+    "container.MountPoint": """Type string; Name string; Source string; Destination string; Driver string; Mode string;
+        RW bool; Propagation string""",
+    "container.NetworkSettings": """+container.NetworkSettingsBase; +container.DefaultNetworkSettings;
+        Networks map[string]*network.EndpointSettings""",
+    "container.NetworkSettingsBase": """Bridge string; SandboxID string; SandboxKey string;
+        Ports map[nat.Port][]nat.PortBinding; HairpinMode bool; LinkLocalIPv6Address string;
+        LinkLocalIPv6PrefixLen int; SecondaryIPAddresses []network.Address; SecondaryIPv6Addresses []network.Address""",
+    "container.DefaultNetworkSettings": """EndpointID string; Gateway string; GlobalIPv6Address string;
+        GlobalIPv6PrefixLen int; IPAddress string; IPPrefixLen int; IPv6Gateway string; MacAddress string""",
+    "network.Address": "Addr string; PrefixLen int",
+    "network.EndpointSettings": """IPAMConfig *network.EndpointIPAMConfig; Links []string; Aliases []string;
+        MacAddress string; DriverOpts map[string]string; GwPriority int; NetworkID string; EndpointID string;
+        Gateway string; IPAddress string; IPPrefixLen int; IPv6Gateway string; GlobalIPv6Address string;
+        GlobalIPv6PrefixLen int; DNSNames []string""",
+    "network.EndpointIPAMConfig": "IPv4Address string; IPv6Address string; LinkLocalIPs []string",
+    "storage.DriverData": "Data map[string]string; Name string",
+    "image.InspectResponse": """ID=Id string; RepoTags []string; RepoDigests []string; Parent string; Comment string;
+        Created string; Container string; ContainerConfig *container.Config; DockerVersion string; Author string;
+        Config *v1.DockerOCIImageConfig; Architecture string; Variant string; Os string; OsVersion string; Size int64;
+        VirtualSize int64; GraphDriver storage.DriverData; RootFS image.RootFS; Metadata image.Metadata;
+        Descriptor *v1.Descriptor; Manifests []image.ManifestSummary""",
+    "image.RootFS": "Type string; Layers []string",
+    "image.Metadata": "LastTagTime time.Time",
+    "image.ManifestSummary": """ID string; Descriptor v1.Descriptor; Available bool; Size image.ManifestSize;
+        Kind string; ImageData *image.ImageProperties; AttestationData *image.AttestationProperties""",
+    "image.ManifestSize": "Content int64; Total int64",
+    "image.ImageProperties": "Platform v1.Platform; Size image.UnpackedSize; Containers []string",
+    "image.UnpackedSize": "Unpacked int64",
+    "image.AttestationProperties": "For string",
+    "v1.DockerOCIImageConfig": "+v1.ImageConfig; +v1.DockerOCIImageConfigExt",
+    "v1.ImageConfig": """User string; ExposedPorts map[string]struct {}; Env []string; Entrypoint []string;
+        Cmd []string; Volumes map[string]struct {}; WorkingDir string; Labels map[string]string; StopSignal string;
+        ArgsEscaped bool""",
+    "v1.DockerOCIImageConfigExt": "Healthcheck *v1.HealthcheckConfig; OnBuild []string; Shell []string",
+    "v1.Descriptor": """MediaType=mediaType string; Digest=digest string; Size=size int64; URLs=urls []string;
+        Annotations=annotations map[string]string; Data=data []uint8; Platform=platform *v1.Platform;
+        ArtifactType=artifactType string""",
+    "v1.Platform": """Architecture=architecture string; OS=os string; OSVersion=os.version string;
+        OSFeatures=os.features []string; Variant=variant string""",
+    "network.Inspect": """Name string; ID=Id string; Created time.Time; Scope string; Driver string; EnableIPv4 bool;
+        EnableIPv6 bool; IPAM network.IPAM; Internal bool; Attachable bool; Ingress bool;
+        ConfigFrom network.ConfigReference; ConfigOnly bool; Containers map[string]network.EndpointResource;
+        Options map[string]string; Labels map[string]string; Peers []network.PeerInfo;
+        Services map[string]network.ServiceInfo""",
+    "network.IPAM": "Driver string; Options map[string]string; Config []network.IPAMConfig",
+    "network.IPAMConfig": """Subnet string; IPRange string; Gateway string;
+        AuxAddress=AuxiliaryAddresses map[string]string""",
+    "network.ConfigReference": "Network string",
+    "network.EndpointResource": """Name string; EndpointID string; MacAddress string; IPv4Address string;
+        IPv6Address string""",
+    "network.PeerInfo": "Name string; IP string",
+    "network.ServiceInfo": "VIP string; Ports []string; LocalLBIndex int; Tasks []network.Task",
+    "network.Task": "Name string; EndpointID string; EndpointIP string; Info map[string]string",
+    "volume.Volume": """ClusterVolume *volume.ClusterVolume; CreatedAt string; Driver string; Labels map[string]string;
+        Mountpoint string; Name string; Options map[string]string; Scope string; Status map[string]interface {};
+        UsageData *volume.UsageData""",
+    "volume.ClusterVolume": "ID string",
+    "volume.UsageData": "RefCount int64; Size int64",
+    "events.Message": """Status=status string; ID=id string; From=from string; Type string; Action string;
+        Actor events.Actor; Scope=scope string; Time=time int64; TimeNano=timeNano int64""",
+    "events.Actor": "ID string; Attributes map[string]string",
+    "system.dockerInfo": """+*system.Info; ServerErrors []string; UserName=- string;
+        ClientInfo *system.clientInfo; ClientErrors []string""",
+    "system.Info": """ID string; Containers int; ContainersRunning int; ContainersPaused int; ContainersStopped int;
+        Images int; Driver string; DriverStatus [][2]string; SystemStatus [][2]string; Plugins system.PluginsInfo;
+        MemoryLimit bool; SwapLimit bool; KernelMemory bool; KernelMemoryTCP bool; CPUCfsPeriod=CpuCfsPeriod bool;
+        CPUCfsQuota=CpuCfsQuota bool; CPUShares bool; CPUSet bool; PidsLimit bool; IPv4Forwarding bool; Debug bool;
+        NFd int; OomKillDisable bool; NGoroutines int; SystemTime string; LoggingDriver string; CgroupDriver string;
+        CgroupVersion string; NEventsListener int; KernelVersion string; OperatingSystem string; OSVersion string;
+        OSType string; Architecture string; IndexServerAddress string; RegistryConfig *registry.ServiceConfig;
+        NCPU int; MemTotal int64; GenericResources []interface {}; DockerRootDir string; HTTPProxy=HttpProxy string;
+        HTTPSProxy=HttpsProxy string; NoProxy string; Name string; Labels []string; ExperimentalBuild bool;
+        ServerVersion string; Runtimes map[string]system.RuntimeWithStatus; DefaultRuntime string; Swarm swarm.Info;
+        LiveRestoreEnabled bool; Isolation string; InitBinary string; ContainerdCommit system.Commit;
+        RuncCommit system.Commit; InitCommit system.Commit; SecurityOptions []string; ProductLicense string;
+        DefaultAddressPools []system.NetworkAddressPool; FirewallBackend *system.FirewallInfo; CDISpecDirs []string;
+        DiscoveredDevices []system.DeviceInfo; Containerd *system.ContainerdInfo; Warnings []string""",
+    "system.PluginsInfo": "Volume []string; Network []string; Authorization []string; Log []string",
+    "system.Commit": "ID string; Expected string",
+    "system.RuntimeWithStatus": """Path=path string; Args=runtimeArgs []string; Type=runtimeType string;
+        Options=options map[string]interface {}; Status=status map[string]string""",
+    "system.NetworkAddressPool": "Base string; Size int",
+    "system.FirewallInfo": "Driver string; Info [][2]string",
+    "system.DeviceInfo": "Source string; ID string",
+    "system.ContainerdInfo": "Address string; Namespaces system.ContainerdNamespaces",
+    "system.ContainerdNamespaces": "Containers string; Plugins string",
+    "registry.ServiceConfig": """InsecureRegistryCIDRs []string; IndexConfigs map[string]*registry.IndexInfo;
+        Mirrors []string""",
+    "registry.IndexInfo": "Name string; Mirrors []string; Secure bool; Official bool",
+    "swarm.Info": """NodeID string; NodeAddr string; LocalNodeState string; ControlAvailable bool; Error string;
+        RemoteManagers []swarm.Peer; Nodes int; Managers int; Cluster *swarm.ClusterInfo; Warnings []string""",
+    "swarm.Peer": "NodeID string; Addr string",
+    "swarm.ClusterInfo": "ID string; CreatedAt time.Time; UpdatedAt time.Time",
+    "system.clientInfo": "Debug bool; +system.clientVersion; Plugins []manager.Plugin; Warnings []string",
+    "system.clientVersion": """Platform *system.platformInfo; Version string; APIVersion=ApiVersion string;
+        DefaultAPIVersion string; GitCommit string; GoVersion string; Os string; Arch string; BuildTime string;
+        Context string""",
+    "system.platformInfo": "Name string",
+    "manager.Plugin": """SchemaVersion string; Vendor string; Version string; ShortDescription string; Name string;
+        Path string""",
+    "system.versionInfo": "Client system.clientVersion; Server *types.Version",
+    "types.Version": """Platform system.platformInfo; Components []types.ComponentVersion; Version string;
+        APIVersion=ApiVersion string; MinAPIVersion string; GitCommit string; GoVersion string; Os string; Arch string;
+        KernelVersion string; Experimental bool; BuildTime string""",
+    "types.ComponentVersion": "Name string; Version string; Details map[string]string",
+}
+
+
+def _layout(name: str) -> list[tuple[str, str, str]]:
+    """(field, JSON key, type) in order; an embedded struct has no JSON key."""
+    if name == "struct {}":
+        return []
+    result = []
+    for entry in _SOURCE[name].split(";"):
+        words = entry.split(None, 1)
+        if not words:
+            continue
+        if words[0][0] == "+":
+            inner = words[0].lstrip("+*")
+            result.append((inner.rpartition(".")[2], "", inner))
+        else:
+            field, _, key = words[0].partition("=")
+            result.append((field, key or field, " ".join(words[1].split())))
+    return result
+
+
+def _fields(name: str) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    for field, key, of in LAYOUTS[name]:
+        if key:
+            found[field] = (key, of)
+            continue
+        for inner, place in _fields(of).items():
+            found.setdefault(inner, place)
+    return found
+
+
+LAYOUTS = {name: _layout(name) for name in (*_SOURCE, "struct {}")}
+STRUCTS = {name: _fields(name) for name in LAYOUTS}

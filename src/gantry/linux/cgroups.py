@@ -82,6 +82,15 @@ class Hierarchies(msgspec.Struct, frozen=True):
             if path.is_dir():
                 yield path
 
+    def foreign_groups(self) -> tuple[str, ...]:
+        """The controllers ("" for version 2) in which this process is not in the root group."""
+        found = []
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, names, path = line.split(":", 2)
+            if path != "/":
+                found += [name.removeprefix("name=") for name in names.split(",")]
+        return tuple(name for name in found if name in self.mounts)
+
     def pids(self, group: str) -> list[int]:
         """Process ids in `group` and all below it."""
         for controller in ("", "pids", "memory", "systemd", "devices"):

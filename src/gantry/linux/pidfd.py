@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Callable
 
@@ -36,16 +37,27 @@ def send_signal(pid: int, started: int, number: int) -> None:
         os.close(descriptor)
 
 
-def watch_exit(descriptor: int, ended: Callable[[], None]) -> None:
-    """Call `ended` once on the running loop when the process behind `descriptor` has ended; closes the descriptor."""
+def watch_exit(descriptor: int, ended: Callable[[], None]) -> Callable[[], None]:
+    """Call `ended` once on the running loop when the process behind `descriptor` has ended.
+
+    Closes the descriptor then, or when the returned function is called, which ends the watch.
+    """
     loop = asyncio.get_running_loop()
+    watching = True
+
+    def stop() -> None:
+        nonlocal watching
+        if watching:
+            watching = False
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     def readable() -> None:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
+        stop()
         ended()
 
     loop.add_reader(descriptor, readable)
+    return stop
 
 
 async def wait_exit(pid: int, started: int = 0) -> None:
@@ -61,4 +73,18 @@ async def wait_exit(pid: int, started: int = 0) -> None:
         await ended.wait()
     finally:
         loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def wait_blocking(pid: int, started: int, seconds: float) -> bool:
+    """Wait for a process's end without an event loop; whether it has ended in time."""
+    try:
+        descriptor = open_verified(pid, started)
+    except ProcessLookupError:
+        return True
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
+    finally:
         os.close(descriptor)

@@ -51,6 +51,12 @@ def spawn(
     )
 
 
+def disown(process: "subprocess.Popen[bytes]") -> None:
+    """Let a program go on without us: nobody will wait for it, and that is no mistake."""
+    if process.returncode is None:
+        process.returncode = 0
+
+
 def run(arguments: Sequence[str], *, timeout: float = 60.0, data: bytes = b"") -> Completed:
     """Run a helper to its end (blocking); raises OSError, or subprocess.TimeoutExpired after killing it."""
     done = subprocess.run(

@@ -1,0 +1,165 @@
+"""Everything of a task's start that blocks: its directory, mounts and configuration, and the start of conmon."""
+
+import contextlib
+import errno
+import os
+import posixpath
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gantry.errors import Internal, InvalidArgument
+from gantry.linux.mount import is_mounted, mount, mount_raw, unmount_all
+from gantry.linux.openat2 import openat2
+from gantry.model.task import ExecSpec, Mount, TaskSpec
+from gantry.runtime import defaults, devices, rootfs, users
+from gantry.runtime.bundle import Bundle, Intent
+from gantry.runtime.facts import HostFacts
+from gantry.runtime.mounts import uses_shared_shm
+from gantry.runtime.spec import Resolved, build, process_document
+from gantry.trace import span
+
+
+class _Granted(msgspec.Struct):
+    """What an exec takes from its container's own configuration."""
+
+    process: dict[str, Any]
+    mounts: list[dict[str, Any]] = []
+
+
+def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, donor_shm: str) -> None:
+    """Make the bundle; raises GantryError. What it made before an error is undone by `release`."""
+    with span("bundle directory"):
+        bundle.rootfs.mkdir(parents=True)
+        os.chmod(bundle.path, 0o700)
+        bundle.write("task.json", intent)
+    with span("mount"):
+        _mount_root(bundle, spec)
+        if intent.shm:
+            _mount_shm(Path(intent.shm), spec)
+        spec = _resolve_subpaths(bundle, spec)
+    with span("configuration"):
+        user = users.resolve(
+            bundle.rootfs, spec.process.user, (*spec.process.groups, *(spec.host_config.group_add or ()))
+        )
+        _touch_root(bundle, spec)
+        resolved = Resolved(
+            user=user,
+            devices=devices.resolve(spec.host_config),
+            facts=facts,
+            root=str(bundle.rootfs),
+            cgroups_path=intent.cgroup,
+            shm=intent.shm or donor_shm,
+        )
+        bundle.config.write_bytes(msgspec.json.encode(build(spec, resolved)))
+
+
+def intent_of(bundle: Bundle, spec: TaskSpec, runtime: str, cgroup: str) -> Intent:
+    """What is written down before anything is made."""
+    shm = str(bundle.path / "shm") if uses_shared_shm(spec.host_config) else ""
+    subpaths = [str(_subpath_target(bundle, index)) for index, point in enumerate(spec.mounts) if point.subpath]
+    return Intent(
+        id=spec.id,
+        runtime=runtime,
+        cgroup=cgroup,
+        tty=spec.process.tty,
+        stdin=spec.process.stdin,
+        stdin_once=spec.stdin_once,
+        own_network=bool(spec.netns) and not spec.host_config.network_mode.startswith("container:"),
+        mounts=(str(bundle.rootfs), *([shm] if shm else []), *subpaths),
+        shm=shm,
+    )
+
+
+def release(bundle: Bundle) -> None:
+    """Unmount and remove everything of a task whose processes have ended. Idempotent."""
+    intent = bundle.read_intent()
+    for target in reversed(intent.mounts if intent else (str(bundle.rootfs),)):
+        unmount_all(Path(target))
+    bundle.remove()
+
+
+def exec_document(bundle: Bundle, spec: ExecSpec, facts: HostFacts) -> dict[str, Any]:
+    """The `process` of an exec: the container's own limits and privileges, unless it is privileged itself."""
+    own = msgspec.json.decode(bundle.config.read_bytes(), type=_Granted)
+    process = spec.process
+    user = users.resolve(bundle.rootfs, process.user, process.groups)
+    granted = facts.capabilities if process.privileged else tuple(own.process["capabilities"]["bounding"])
+    lent = any(entry["destination"] == defaults.CA_BUNDLE_PATH for entry in own.mounts)
+    document = process_document(process, user, tuple(granted), args=list(process.args), ca_bundle=lent)
+    for key in ("noNewPrivileges", "oomScoreAdj", "rlimits", "apparmorProfile"):
+        if key in own.process and not (key == "apparmorProfile" and process.privileged):
+            document[key] = own.process[key]
+    return document
+
+
+def log_argument(bundle: Bundle, log_path: str) -> str:
+    """The log's path as conmon can take it: a colon would end it, so such a directory gets another name."""
+    if ":" not in log_path:
+        return log_path
+    link = bundle.path / "log"
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(posixpath.dirname(log_path))
+    return str(link / posixpath.basename(log_path))
+
+
+def _mount_root(bundle: Bundle, spec: TaskSpec) -> None:
+    for request in spec.rootfs:
+        target = bundle.rootfs / request.target.lstrip("/") if request.target else bundle.rootfs
+        try:
+            mount(request, target)
+        except OSError as error:
+            raise Internal(f"cannot mount the root file system of container {spec.id}: {error.strerror}") from error
+    if not spec.rootfs:
+        mount(Mount("bind", str(bundle.rootfs), options=("bind", "private")), bundle.rootfs)
+
+
+def _mount_shm(target: Path, spec: TaskSpec) -> None:
+    target.mkdir(exist_ok=True)
+    size = spec.host_config.shm_size or defaults.SHM_SIZE
+    if not is_mounted(target):
+        mount(Mount("tmpfs", "shm", options=("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")), target)
+
+
+def _subpath_target(bundle: Bundle, index: int) -> Path:
+    return bundle.path / "subpaths" / str(index)
+
+
+def _resolve_subpaths(bundle: Bundle, spec: TaskSpec) -> TaskSpec:
+    """Pin each volume's subdirectory by a mount of our own: its path is the volume's content, so not to be trusted."""
+    points = list(spec.mounts)
+    for index, point in enumerate(points):
+        if not point.subpath:
+            continue
+        target = _subpath_target(bundle, index)
+        top = os.open(point.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            inside = openat2(top, point.subpath, os.O_PATH)
+            try:
+                target.parent.mkdir(exist_ok=True)
+                if Path(f"/proc/self/fd/{inside}").is_dir():
+                    target.mkdir()
+                else:
+                    target.touch()
+                mount_raw(f"/proc/self/fd/{inside}", target, "", 4096 | 16384, "")
+            finally:
+                os.close(inside)
+        except OSError as error:
+            raise InvalidArgument(
+                f'cannot access path "{point.subpath}" of volume {point.name}: {(error.strerror or "").lower()}'
+            ) from error
+        finally:
+            os.close(top)
+        points[index] = msgspec.structs.replace(point, source=str(target), subpath="")
+    return msgspec.structs.replace(spec, mounts=tuple(points))
+
+
+def _touch_root(bundle: Bundle, spec: TaskSpec) -> None:
+    try:
+        rootfs.add_marks(bundle.rootfs)
+        if spec.process.cwd not in ("", "/"):
+            rootfs.make_directory(bundle.rootfs, spec.process.cwd)
+    except OSError as error:
+        if error.errno != errno.EROFS:  # a root file system that is mounted read-only stays as it is
+            raise Internal(f"cannot prepare the root file system of container {spec.id}: {error.strerror}") from error

@@ -1,0 +1,51 @@
+"""nftables by its own program: `nft -f -` carries out a whole script as one transaction, or nothing of it."""
+
+import asyncio
+import asyncio.subprocess
+import json
+import shutil
+from typing import Any
+
+from gantry.errors import Internal, Unavailable
+
+_TIMEOUT = 30  # seconds; a transaction takes milliseconds
+
+
+class NftError(Internal):
+    """nft refused a script; nothing of it was applied."""
+
+
+async def apply(script: str) -> None:
+    """Run one script as one transaction; raises NftError with nft's first complaint."""
+    await _run(["-f", "-"], script)
+
+
+async def list_json(*what: str) -> list[dict[str, Any]]:
+    """The objects that `nft -j list WHAT…` shows, without the metainfo entry; raises NftError."""
+    text = await _run(["-j", "list", *what], "")
+    objects: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
+    return [each for each in objects if "metainfo" not in each]
+
+
+async def _run(arguments: list[str], script: str) -> str:
+    program = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
+    if program is None:
+        raise Unavailable("nft is not installed: apt-get install nftables")
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            out, complaint = await process.communicate(script.encode())
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise NftError(f"nft did not answer within {_TIMEOUT} seconds") from None
+    if process.returncode:
+        lines = complaint.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
+        raise NftError(f"nft: {lines[0]}")
+    return out.decode(errors="replace")

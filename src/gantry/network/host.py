@@ -1,0 +1,200 @@
+"""The networks of this host: implements `ports.Networks`."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from gantry.aio import TaskOwner, run_blocking
+from gantry.errors import Conflict, Forbidden, GantryError
+from gantry.model.container import Container
+from gantry.model.identity import short_id
+from gantry.model.instance import Instance
+from gantry.model.network import Endpoint, Network, Sandbox
+from gantry.network import bridge, design, files, requests
+from gantry.network.book import Book
+from gantry.network.endpoints import Endpoints
+from gantry.network.firewall import Firewall
+from gantry.network.neighbours import Neighbours
+from gantry.network.sandbox import Sandboxes
+from gantry.network.settings import NetworkSettings
+from gantry.ports import EndpointRequest, NetworkRequest, State
+from gantry.trace import span
+
+log = logging.getLogger(__name__)
+
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+
+
+class HostNetworks:
+    """Networks, sandboxes and endpoints of one daemon. Call `start` before anything else, `stop` at the end."""
+
+    def __init__(self, instance: Instance, state: State, settings: NetworkSettings | None = None) -> None:
+        self._instance = instance
+        self._settings = settings or NetworkSettings()
+        self._book = Book(state)
+        self._sandboxes = Sandboxes(instance.exec_root / "netns")
+        self._firewall = Firewall(
+            instance.nft_table,
+            lambda: (self._book.networks.values(), self._book.endpoints.values()),
+            enabled=self._settings.iptables,
+        )
+        self._neighbours = Neighbours(instance.nft_table, instance.name)
+        self._tasks = TaskOwner("networks")
+        self._endpoints = Endpoints(instance, self._settings, self._book, self._sandboxes, self._firewall, self._tasks)
+        self._changing = asyncio.Lock()  # networks are made and removed one at a time
+
+    # ------------------------------------------------------------------------------------ life of the room
+
+    async def start(self, running: Sequence[str]) -> None:
+        """Bring the host in line with the records; what belongs to containers not in `running` is removed."""
+        self._settings.validate()
+        alive = set(running)
+        await self._book.load(alive)
+        for container_id in await run_blocking(self._sandboxes.existing):
+            if container_id not in alive:
+                await run_blocking(self._sandboxes.close, container_id)
+        await self._endpoints.forget_left()
+        if self._settings.ip_forward:
+            await run_blocking(_enable_forwarding)
+        with contextlib.ExitStack() as held:
+            await run_blocking(held.enter_context, bridge.turn())
+            await self._predefine()
+        for record in list(self._book.networks.values()):
+            if record.bridge and not record.network.predefined:
+                try:
+                    await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+                except GantryError as error:
+                    log.error("network %s cannot be used: %s", record.name, error)  # noqa: TRY400 - one line is enough
+        self._endpoints.restore()
+        await self._firewall.rebuild()
+        await self._settle()
+
+    async def stop(self) -> None:
+        """Bridges and rules are removed where no container needs them any more; else all stays for the next start."""
+        await self._tasks.close()
+        await self._endpoints.forget_left()
+        self._endpoints.close()
+        if self._book.endpoints:
+            return
+        if self._settings.iptables:
+            await self._neighbours.settle([], [])
+        await self._firewall.remove()
+        managed = [each.bridge for each in self._book.networks.values() if each.bridge and each.managed]
+        await run_blocking(bridge.remove_links, *managed)
+
+    async def warnings(self) -> list[str]:
+        """What is wrong with this host's networking, a line each, for `info`."""
+        found: list[str] = []
+        if (await run_blocking(_FORWARDING.read_text)).strip() != "1":
+            found.append("WARNING: IPv4 forwarding is disabled")
+        if not self._settings.iptables:
+            found.append("WARNING: iptables is disabled: no port is published, containers reach nothing outside")
+            return found
+        return found + [f"WARNING: {each}" for each in await self._neighbours.warnings(self._book.bridges())]
+
+    async def _predefine(self) -> None:
+        """`bridge`, `host` and `none`, with the ids that they have had from the beginning."""
+        for name, driver in (("host", "host"), ("none", "null")):
+            if self._book.named(name) is None:
+                await self._book.put_network(design.simple_network(name, driver))
+        before = self._book.named("bridge")
+        if self._settings.bridge == "none":
+            if before is not None:
+                await self._book.drop_network(before)
+            return
+        facts = await run_blocking(bridge.HostFacts)
+        others = self._book.subnets(but=before)
+        record = design.default_network(self._settings, self._instance, facts, before, others)
+        if before is not None and not design.same_effect(before, record):
+            if self._book.of(network_id=before.id):
+                log.warning("containers run on %s (%s): it changes when they have ended", before.bridge, before.subnet)
+                record = before
+            elif (old := facts.links.get(before.bridge)) and before.managed and design.is_ours(old, self._instance):
+                await run_blocking(bridge.remove_links, before.bridge)
+        await self._book.put_network(record)
+        await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+
+    async def _settle(self) -> None:
+        if self._settings.iptables:
+            facts = await run_blocking(bridge.HostFacts)
+            await self._neighbours.settle(self._book.bridges(), facts.uplinks())
+
+    # -------------------------------------------------------------------------------------------- networks
+
+    async def get(self, name_or_id: str) -> Network:
+        return self._book.find(name_or_id).network
+
+    async def list(self) -> Sequence[Network]:
+        return [each.network for each in self._book.networks.values()]
+
+    async def create(self, request: NetworkRequest) -> Network:
+        """A bridge network; raises what `check_network` raises, Conflict for the name, Forbidden for overlaps."""
+        requests.check_network(request)
+        async with self._changing, contextlib.AsyncExitStack() as undo:
+            if self._book.named(request.name) is not None:
+                raise Conflict(f"network with name {request.name} already exists")
+            with contextlib.ExitStack() as held:
+                await run_blocking(held.enter_context, bridge.turn())
+                facts = await run_blocking(bridge.HostFacts)
+                known = self._book.networks.values()
+                record = design.user_network(request, self._settings, self._instance, facts, known)
+                await self._book.put_network(record)
+                undo.push_async_callback(self._book.drop_network, record)
+                if record.managed:
+                    undo.push_async_callback(run_blocking, bridge.remove_links, record.bridge)
+                await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+            await self._firewall.add_network(record)
+            await self._settle()
+            undo.pop_all()
+        return record.network
+
+    async def delete(self, network_id: str) -> None:
+        """Forbidden for the predefined ones and while containers are attached."""
+        async with self._changing:
+            record = self._book.find(network_id)
+            if record.network.predefined:
+                raise Forbidden(f"{record.name} is a pre-defined network and cannot be removed")
+            if users := self._book.of(network_id=record.id):
+                shown = " ".join(f'name:"{each.container_name}" id:"{short_id(each.key)}"' for each in users)
+                raise Forbidden(f"error while removing network: network {record.name} has active endpoints ({shown})")
+            if record.managed:
+                await run_blocking(bridge.remove_links, record.bridge)
+            await self._book.drop_network(record)
+            await self._firewall.remove_network(record)
+            await self._settle()
+
+    # ------------------------------------------------------------------------------ sandboxes and endpoints
+
+    async def open_sandbox(self, container: Container, *, host: bool) -> Sandbox:
+        """A namespace (none where `host`), and the three files in the container's directory."""
+        with span("netns"):
+            return await run_blocking(self._open_sandbox, container, host)
+
+    def _open_sandbox(self, container: Container, host: bool) -> Sandbox:
+        default = self._book.named("bridge")
+        gateway = self._settings.host_gateway_ip or (default.gateway if default else "")
+        directory = self._instance.data_root / "containers" / container.id
+        paths = files.make(directory, container, self._settings, gateway, host_network=host)
+        path = "" if host else str(self._sandboxes.open(container.id))
+        return Sandbox(container.id, path, *paths)
+
+    async def close_sandbox(self, container_id: str) -> None:
+        """Release ports, addresses and the namespace. Idempotent."""
+        await self._endpoints.release(container_id)
+
+    async def attach(self, container: Container, network: Network, request: EndpointRequest) -> Endpoint:
+        return await self._endpoints.attach(container, self._book.find(network.id), request)
+
+    async def detach(self, container_id: str, network_id: str) -> None:
+        """Take a living container off a network; nothing happens where it is not on it."""
+        await self._endpoints.detach(container_id, self._book.find(network_id))
+
+    async def endpoints(self, *, network_id: str = "", container_id: str = "") -> Sequence[Endpoint]:
+        return [each.endpoint for each in self._book.of(network_id=network_id, container_id=container_id)]
+
+
+def _enable_forwarding() -> None:
+    if _FORWARDING.read_text().strip() != "1":
+        _FORWARDING.write_text("1")

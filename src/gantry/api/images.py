@@ -4,7 +4,7 @@ import base64
 import fnmatch
 import os
 from collections.abc import AsyncIterator
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import msgspec
 from aiohttp import web

@@ -1,7 +1,5 @@
 """Exec: further processes in running containers."""
 
-import asyncio
-
 import msgspec
 
 from gantry.aio import TaskOwner
@@ -138,9 +136,8 @@ class Execs:
 
     async def settled(self, made: Exec) -> None:
         """Wait until the exit code is known; called when the output has ended."""
-        while made.running:
-            await asyncio.sleep(0)
-            await self._runtime.wait(made.container_id, made.id)
+        status = await self._runtime.wait(made.container_id, made.id)
+        made.running, made.exit_code = False, status.code
 
     async def resize(self, made: Exec, height: int, width: int) -> None:
         if not made.running:

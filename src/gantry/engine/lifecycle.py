@@ -524,7 +524,7 @@ class Lifecycle:
         self._fail_attaching(container.id, Conflict("container was removed"))
         self._tell(container.id, container.status.exit_code, "not-running", "next-exit", "removed")
         for table in (self._ended, self._delays, self._waiters):
-            table.pop(container.id, None)  # type: ignore[attr-defined]
+            table.pop(container.id, None)
 
     # ---------------------------------------------------------------------------------------- recovery
 

@@ -1,6 +1,7 @@
 """Between a client's connection and a process's streams: frames, standard input, detach keys."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gantry.aio import TaskOwner
@@ -82,6 +83,7 @@ class Pump:
         self._stdin = stdin
         self._wanted = ({1} if stdout else set()) | ({2} if stderr else set())
         self._keys = KeyFilter(keys) if keys else None
+        self.before_close: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> bool:
         """Returns whether the client detached by its keys."""
@@ -95,6 +97,8 @@ class Pump:
                 while output in waiting and not detached:
                     done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                     detached = any(task.result() for task in done if not task.cancelled() and not task.exception())
+            if not detached and self.before_close is not None and output not in waiting:
+                await self.before_close()  # whoever sees the end may ask for the exit code at once
         finally:
             await self._stream.close()
             await self._connection.close()

@@ -1,19 +1,16 @@
 """`/_ping`, `/version`, `/info`, `/events`, `/auth`, and Gantry's own `/_gantry/*`."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from gantry import __version__
 from gantry.api.event_filter import EventFilter
 from gantry.api.query import filters
 from gantry.api.routing import Route, api_version
 from gantry.engine.system import Info, System
 from gantry.errors import InvalidArgument, Unsupported
-from gantry.model import timestamp
-from gantry.model.event import Event
 from gantry.ports import Events
 from gantry.wire import system as wire
 
@@ -95,25 +92,11 @@ class _Handlers:
             await response.prepare(request)
             await response.write(b"")
             version = api_version(request)
-            async for event in _until(found, until):
+            async for event in found:
                 if wanted(event):
                     await response.write(before + msgspec.json.encode(wire.event(event, version)) + after)
         await response.write_eof()
         return response
-
-
-async def _until(events: AsyncIterator[Event], until: int) -> AsyncIterator[Event]:
-    """Events until a moment (nanoseconds since the epoch, 0 for never), whatever the source does."""
-    if until:
-        try:
-            async with asyncio.timeout(max(0.0, (until - timestamp.now()) / 1e9) + 0.05):
-                async for event in events:
-                    yield event
-        except TimeoutError:
-            return
-    else:
-        async for event in events:
-            yield event
 
 
 def _form(request: web.Request) -> tuple[str, bytes, bytes]:
@@ -186,7 +169,7 @@ def _info(info: Info, log_drivers: tuple[str, ...], version: tuple[int, int]) ->
         "Name": host.name,
         "Labels": list(settings.labels),
         "ExperimentalBuild": False,
-        "ServerVersion": wire.__version__,
+        "ServerVersion": __version__,
         "Runtimes": wire.runtimes(
             {
                 name: (found.path, found.args, found.version, found.problem)

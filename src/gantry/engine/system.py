@@ -4,6 +4,7 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -197,8 +198,8 @@ class System:
             paused=paused,
             stopped=len(phases) - running - paused,
             images=len(await self._images.all(intermediate=True)),
-            descriptors=len(os.listdir("/proc/self/fd")),
-            tasks=len(os.listdir("/proc/self/task")),
+            descriptors=_count("/proc/self/fd"),
+            tasks=_count("/proc/self/task"),
             listeners=self._listeners(),
             ipv4_forwarding=forwarding,
             runtimes=self._tasks.runtimes(),
@@ -316,8 +317,11 @@ def _install(package: str) -> str:
 
 
 def _forwarding() -> bool:
-    with open("/proc/sys/net/ipv4/ip_forward") as setting:
-        return setting.read().strip() == "1"
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+
+
+def _count(directory: str) -> int:
+    return sum(1 for _ in Path(directory).iterdir())
 
 
 def _tree_size(top: str) -> int:

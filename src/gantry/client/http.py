@@ -105,6 +105,10 @@ class Connection:
         block, self._buffer = self._buffer[:limit], self._buffer[limit:]
         return block
 
+    def at_hand(self) -> bool:
+        """Whether bytes were received that nobody has read yet."""
+        return bool(self._buffer) or self.transport.pending() > 0
+
     def stale(self) -> bool:
         """Whether an idle connection was closed by the server (or sent what nobody asked for); it is closed then."""
         poll = select.poll()

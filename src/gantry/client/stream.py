@@ -21,7 +21,7 @@ class Stream:
         self._connection = connection
         self._data = connection.take_buffer()
         self._frames = Frames(framed=framed)
-        self.write = self._transport.send
+        self.send_some = self._transport.send_some
         self.fileno = self._transport.fileno
         self.close_write = self._transport.close_write
         self.close = connection.close

@@ -2,13 +2,12 @@
 
 import base64
 import fnmatch
-import os
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from gantry.api.archive import written
 from gantry.api.query import boolean, filters
 from gantry.api.routing import Route, api_version
 from gantry.api.stream import JSONStream
@@ -151,37 +150,11 @@ class _Handlers:
             await self._images.get(name)
         response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
         await response.prepare(request)
-        async for chunk in _piped(self._images, names):
+        async for chunk in written(lambda out: self._images.save(names, out)):
             await response.write(chunk)
         await response.write_eof()
+        self._images.saved(names)
         return response
-
-
-async def _piped(images: Images, names: "list[str]") -> AsyncIterator[bytes]:
-    """The archive as it is written: a thread writes into a pipe, the event loop reads it."""
-    import asyncio
-
-    from gantry.aio import TaskOwner
-
-    reading, writing = os.pipe()
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_CHUNK)
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", buffering=0)
-    )
-
-    async def write() -> None:
-        with os.fdopen(writing, "wb", buffering=_CHUNK) as out:
-            await images.save(names, cast("BinaryIO", out))
-
-    async with TaskOwner("image save") as owner:
-        task = owner.spawn(write())
-        try:
-            while chunk := await reader.read(_CHUNK):
-                yield chunk
-            await task
-        finally:
-            transport.close()
 
 
 def _known(wanted: dict[str, list[str]], known: frozenset[str]) -> None:

@@ -13,14 +13,32 @@ from gantry.errors import GantryError, InvalidArgument, NotFound
 from gantry.model.image import Descriptor
 from gantry.model.reference import Reference
 from gantry.oci import documents
-from gantry.oci.compression import READ_ERRORS, detect, open_compressed
-from gantry.oci.layer import BoundedTarInfo
+from gantry.oci.compression import detect, open_compressed
+from gantry.oci.tar_reader import HEADER_LIMIT
 from gantry.ports import LeaseHandle
 
 _CHUNK = 1 << 20
 _CONTAINERD_NAME = "io.containerd.image.name"
-_BROKEN: tuple[type[Exception], ...] = (tarfile.TarError, UnicodeError, KeyError, *READ_ERRORS)
+_BROKEN = (tarfile.TarError, UnicodeError, KeyError, EOFError, ValueError, OSError)
 _OCI_NAME = "org.opencontainers.image.ref.name"
+
+
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+
+
+class BoundedTarInfo(tarfile.TarInfo):
+    """Refuses extended headers beyond `HEADER_LIMIT` before they are read into memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > HEADER_LIMIT:
+            raise InvalidArgument(f"archive header of {self.size} bytes: at most {HEADER_LIMIT} are accepted")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -19,9 +19,10 @@ from gantry.model.image import Descriptor, HistoryEntry, Image
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
 from gantry.oci import documents
-from gantry.oci.compression import READ_ERRORS, detect, open_compressed
+from gantry.oci.compression import detect, open_compressed
 from gantry.ports import ContentStore, Events, LayerInfo, Layers, Leases, ProgressSink, Puller, Snapshotter, State
 
+READ_ERRORS = (EOFError, ValueError, OSError)
 _CHUNK = 1 << 20
 
 
@@ -202,16 +203,19 @@ class Images:
                 raise
             return loaded
 
-    async def save(self, names: Sequence[str], out: BinaryIO) -> None:
-        """Write an archive of the named images; a repository without a tag means all its tags."""
+    def save(self, names: Sequence[str], out: BinaryIO) -> None:
+        """Blocking. Write an archive of the named images; a repository without a tag means all its tags."""
         chosen: dict[str, list[Reference]] = {}
         for name in names:
             image_id, reference = self.store.lookup(name)
             kept = chosen.setdefault(image_id, [])
             if reference:
                 kept.append(Reference.parse(reference))
-        await run_blocking(write_archive, self.store, list(chosen.items()), out)
-        for image_id in chosen:
+        write_archive(self.store, list(chosen.items()), out)
+
+    def saved(self, names: Sequence[str]) -> None:
+        """Publish what `save` did."""
+        for image_id in dict.fromkeys(self.store.lookup(name)[0] for name in names):
             self._events.publish("image", "save", image_id, {"name": image_id})
 
     async def import_tar(

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
     from gantry.cli.flags import Arguments
 
+_WINDOWS = ("cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789./:@_-")
 _NEEDS = {127: ("executable file not found", "no such file or directory"), 126: ("permission denied", "is a directory")}
 
 
 def _run(ctx: Context, args: Arguments) -> int:
+    check(args)
     body = create_request.build(args, ctx.environ)
     try:
         container = create(ctx, args, body)
@@ -31,21 +34,17 @@ def _run(ctx: Context, args: Arguments) -> int:
 
 def create(ctx: Context, args: Arguments, body: dict[str, Any]) -> str:
     """Create a container, pulling its image where that is wanted; returns its id. Raises StartError."""
-    pull = args.string("pull")
-    if pull not in ("always", "missing", "never", ""):
-        raise StartError(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
+    _check_image(body["Image"])
     cidfile = args.string("cidfile")
     if cidfile:
         _claim(cidfile)
     if args.boolean("use-api-socket"):
         _add_api_socket(ctx, body)
-    if args.boolean("oom-kill-disable") and not args["memory"]:
-        ctx.warn(
-            "WARNING: Disabling the OOM killer on containers without setting a '-m/--memory' limit may be dangerous."
-        )
+    if args["mac-address"] and not ctx.client.at_least("1.44"):
+        body["MacAddress"] = args["mac-address"]
     platform = args.string("platform") or ctx.environ.get("DOCKER_DEFAULT_PLATFORM", "")
     try:
-        if pull == "always":
+        if args.string("pull") == "always":
             _pull(ctx, args, body["Image"], platform)
         answer = _create(ctx, args, body, platform)
     except BaseException:
@@ -65,8 +64,6 @@ def _create(ctx: Context, args: Arguments, body: dict[str, Any], platform: str) 
     try:
         answer: dict[str, Any] = ctx.client.post("/containers/create", query, body)
     except ResponseError as error:
-        if error.status == 400 and error.detail.startswith("invalid reference format"):
-            raise StartError(error.detail) from error
         if error.status != 404 or args.string("pull") == "never" or "o such image" not in error.detail:
             raise start_error(error) from error
         if not args.boolean("quiet"):
@@ -74,6 +71,30 @@ def _create(ctx: Context, args: Arguments, body: dict[str, Any], platform: str) 
         _pull(ctx, args, body["Image"], platform)
         answer = ctx.client.post("/containers/create", query, body)
     return answer
+
+
+def check(args: Arguments) -> None:
+    """Raises StartError or CommandError for values that need no daemon to be refused."""
+    pull = args.string("pull")
+    if pull not in ("always", "missing", "never", ""):
+        raise StartError(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
+    windows = [f'"--{name}"' for name in _WINDOWS if name in args.changed]
+    if windows:
+        words = "is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux"
+        raise CommandError("\n".join(f"{name} {words}" for name in windows))
+
+
+def _check_image(image: str) -> None:
+    """Refuse what is no reference. Plain names go unparsed: the daemon's own parser sees them anyway."""
+    if image and image[0].isalnum() and image[-1].isalnum() and set(image) <= _PLAIN:
+        return
+    from gantry.errors import GantryError
+    from gantry.model.reference import Reference
+
+    try:
+        Reference.parse(image)
+    except GantryError as error:
+        raise StartError(error.message) from error
 
 
 def start_error(error: ResponseError) -> StartError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from gantry.cli import opts_network
-from gantry.cli.errors import StartError
+from gantry.cli.errors import CommandError, StartError
 from gantry.cli.flags import quote
 from gantry.cli.opts import labels, read_key_values
+from gantry.cli.terminal import size as terminal_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +34,9 @@ def build(args: Arguments, environ: Mapping[str, str], *, detach: bool = False) 
 
         host["Binds"], config["Volumes"] = opts_mounts.volumes(args["volume"])
     endpoints = opts_network.endpoints(args)
-    main = endpoints.get(host["NetworkMode"]) or {}
-    if main.get("MacAddress"):
-        config["MacAddress"] = main["MacAddress"]
     if detach:
         if args["attach"]:
-            raise StartError("conflicting options: cannot specify both --attach and --detach")
+            raise CommandError("conflicting options: cannot specify both --attach and --detach")
         config.update(AttachStdin=False, AttachStdout=False, AttachStderr=False, StdinOnce=False)
     return {**config, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": endpoints}}
 
@@ -117,6 +115,7 @@ def _host_config(args: Arguments) -> dict[str, Any]:
         "OomKillDisable": args["oom-kill-disable"],
         "PidsLimit": args["pids-limit"],
         "CgroupnsMode": args["cgroupns"],
+        "ConsoleSize": list(terminal_size()),
     }
     if args.boolean("rm") and host["RestartPolicy"]["Name"] not in ("", "no"):
         raise StartError("conflicting options: cannot specify both --restart and --rm")
@@ -137,8 +136,8 @@ def _host_config(args: Arguments) -> dict[str, Any]:
         DnsOptions=args["dns-option"] + args["dns-opt"],
         ExtraHosts=args["add-host"],
         VolumesFrom=args["volumes-from"],
-        CapAdd=args["cap-add"],
-        CapDrop=args["cap-drop"],
+        CapAdd=_capabilities(args["cap-add"]),
+        CapDrop=_capabilities(args["cap-drop"]),
         GroupAdd=args["group-add"],
         ReadonlyRootfs=args["read-only"],
         VolumeDriver=args["volume-driver"],
@@ -181,7 +180,6 @@ def _resources(args: Arguments, host: dict[str, Any]) -> None:
         Memory=args["memory"],
         MemoryReservation=args["memory-reservation"],
         MemorySwap=args["memory-swap"],
-        KernelMemory=args["kernel-memory"],
         NanoCpus=args["cpus"],
         CpuCount=args["cpu-count"],
         CpuPercent=args["cpu-percent"],
@@ -213,6 +211,12 @@ def _resources(args: Arguments, host: dict[str, Any]) -> None:
         if named:
             requests.append({"Driver": "cdi", "DeviceIDs": named})
     _set(host, DeviceRequests=requests)
+
+
+def _capabilities(names: Sequence[str]) -> list[str]:
+    """Names in capitals with CAP_, each once, sorted."""
+    upper = {name.strip().upper() for name in names}
+    return sorted(name if name == "ALL" or name.startswith("CAP_") else "CAP_" + name for name in upper)
 
 
 def _restart_policy(text: str) -> dict[str, Any]:
@@ -249,7 +253,7 @@ def _security(args: Arguments, host: dict[str, Any]) -> None:
         if not mark and key != "no-new-privileges":
             key, mark, rest = text.partition(":")
         if not rest and key != "no-new-privileges":
-            raise StartError(f"invalid --security-opt: {quote(text)}")
+            raise StartError(f"Invalid --security-opt: {quote(text)}")
         if key == "systempaths" and rest == "unconfined":
             host["MaskedPaths"], host["ReadonlyPaths"] = [], []
         elif key == "seccomp" and rest not in ("unconfined", "builtin"):

@@ -159,7 +159,7 @@ FLAGS = (
     strings("label", "l", "Set meta data on a container", check=label),
     strings("label-file", "", "Read in a line delimited file of labels"),
     strings("link", "", "Add link to another container", check=_link),
-    strings("link-local-ip", "", "Container IPv4/IPv6 link-local addresses", check=_address),
+    strings("link-local-ip", "", "Container IPv4/IPv6 link-local addresses"),
     string("log-driver", "", "Logging driver for the container"),
     strings("log-opt", "", "Log driver options"),
     string("mac-address", "", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),

@@ -25,7 +25,7 @@ _RECURSIVE = {
 def mount(text: str) -> dict[str, Any]:
     """A Mount of the Engine API from one --mount; raises ValueError in Docker's words."""
     if not text:
-        raise ValueError("value is empty")
+        raise ValueError("EOF")
     result: dict[str, Any] = {"Type": "volume"}
     for field in csv_fields(text):
         key, equals, rest = field.partition("=")
@@ -114,6 +114,8 @@ def _check(result: dict[str, Any]) -> None:
     kind = result["Type"]
     if not kind:
         raise ValueError("type is required")
+    if not result.get("Target"):
+        raise ValueError("target is required")
     for prefix in ("volume", "bind", "image", "tmpfs"):
         if prefix.capitalize() + "Options" in result and kind != prefix:
             raise ValueError(f"cannot mix '{prefix}-*' options with mount type '{kind}'")

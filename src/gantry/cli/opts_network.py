@@ -69,8 +69,7 @@ def _priority(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        message = f"invalid gw-priority (gateway priority): strconv.ParseInt: parsing {quote(text)}: invalid syntax"
-        raise ValueError(message) from None
+        raise ValueError(f"invalid gw-priority ({text}): invalid syntax") from None
 
 
 def user_defined(mode: str) -> bool:
@@ -110,7 +109,7 @@ def _apply_container_options(entry: dict[str, Any], args: Arguments) -> None:
             if entry.get(key):
                 raise StartError(f"conflicting options: cannot specify both {option} and per-network {own}")
             entry[key] = given
-    if entry["Target"] != "default" and args["link"]:
+    if user_defined(entry["Target"]) and args["link"]:
         entry["Links"] = args.strings("link")
 
 

@@ -127,7 +127,5 @@ def _exposed(text: str) -> Iterator[str]:
         first, last = port_range(port)
     except ValueError as error:
         raise StartError(f"invalid range format for --expose: {text}, error: {error}") from None
-    if protocol.lower() not in _PROTOCOLS:
-        raise StartError(f"invalid proto: {protocol}")
     for number in range(first, last + 1):
         yield f"{number}/{protocol}"

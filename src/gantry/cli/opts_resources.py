@@ -157,10 +157,8 @@ def _count(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(
-            f'invalid count ({text}): value must be either "all" or an integer: '
-            f"strconv.Atoi: parsing {quote(text)}: invalid syntax"
-        ) from None
+        words = f'invalid count ({text}): value must be either "all" or an integer: invalid syntax'
+        raise ValueError(words) from None
 
 
 def devices(texts: Sequence[str]) -> tuple[list[dict[str, str]], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gantry.cli import create_request
 from gantry.cli.attached import Attachment, resize
 from gantry.cli.command import Command, Context
-from gantry.cli.create import create, start_error
+from gantry.cli.create import check, create, start_error
 from gantry.cli.flags import boolean
 from gantry.cli.opts import detach_keys
 from gantry.cli.opts_container import FLAGS
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def _run(ctx: Context, args: Arguments) -> int:
     detach = args.boolean("detach")
+    check(args)
     body = create_request.build(args, ctx.environ, detach=detach)
     if not detach:
         require_terminal(attach_stdin=body["AttachStdin"], tty=body["Tty"])

@@ -17,7 +17,7 @@ _DURATIONS = {
     "s": 10**9,
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
-}  # noqa: RUF001
+}
 
 
 def ram_in_bytes(text: str) -> int:

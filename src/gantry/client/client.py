@@ -23,12 +23,8 @@ _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 
 def segment(text: str) -> str:
     """Text escaped for one segment of a path."""
-    return _escape(text, b"")
-
-
-def _escape(text: str, also: bytes) -> str:
     data = text.encode("utf-8", "surrogateescape")
-    return "".join(chr(byte) if byte in _PLAIN or byte in also else f"%{byte:02X}" for byte in data)
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in data)
 
 
 def query_string(query: Mapping[str, Any]) -> str:
@@ -42,7 +38,7 @@ def query_string(query: Mapping[str, Any]) -> str:
                 item = jsontext.encode_text(item)
             elif isinstance(item, bool):
                 item = "1" if item else "0"
-            pairs.append(f"{_escape(key, b'')}={_escape(str(item), b'/:')}")
+            pairs.append(f"{segment(key)}={segment(str(item))}")
     return "?" + "&".join(pairs) if pairs else ""
 
 

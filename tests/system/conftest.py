@@ -90,10 +90,10 @@ def client(request: pytest.FixtureRequest, daemon: Daemon, gantry: Client) -> Cl
 @pytest.fixture(scope="session")
 def debian(gantry: Client) -> str:
     """A `debian:bookworm` image made from Debian's packages; skips where no mirror answers."""
+    wanted = ("Created-By: Packages", "Origin: Debian", "Label: Debian")
     probe = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian", "Label: Debian"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted], capture_output=True, text=True, check=False
+    )
     mirror = probe.stdout.split()[0] if probe.stdout.split() else "http://deb.debian.org/debian"
     made = gantry.run(
         "image", "bootstrap", "bookworm", "-t", "debian:bookworm", "--mirror", mirror, check=False, timeout=600

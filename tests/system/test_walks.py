@@ -5,6 +5,7 @@ import shutil
 import socket
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,11 @@ def inspect(client: Client, name: str) -> dict[str, object]:
 
 
 @pytest.fixture
-def name(client: Client, request: pytest.FixtureRequest) -> str:
+def name(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
     """A container name of this test's own; what has it is removed afterwards."""
     made = "w-" + request.node.name.replace("[", "-").replace("]", "")[:40]
-    request.addfinalizer(lambda: client.run("rm", "-f", "-v", made, check=False))
-    return made
+    yield made
+    client.run("rm", "-f", "-v", made, check=False)
 
 
 class TestBuildAndLook:

@@ -69,6 +69,6 @@ def _bad_command(command: str, reason: str) -> str:
         if "/" in command:
             return f'exec: "{command}": stat {command}: no such file or directory'
         return f'exec: "{command}": executable file not found in $PATH'
-    if "is a directory" in reason:
+    if "is a directory" in reason or "operation not permitted" in reason:  # crun's word for a directory
         return f'exec: "{command}": is a directory: permission denied'
     return f'exec: "{command}": {reason}'

@@ -5,7 +5,7 @@ import base64
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from aiohttp import web
 
@@ -85,7 +85,7 @@ class _Handlers:
                 await self._archives.write(
                     container,
                     _path(request),
-                    cast("BinaryIO", source),
+                    source,
                     no_overwrite=boolean(request, "noOverwriteDirNonDir"),
                     keep_owner=boolean(request, "copyUIDGID"),
                 )

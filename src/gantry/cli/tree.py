@@ -55,7 +55,7 @@ LEAVES: tuple[tuple[str, ...], ...] = (
     ("image:PRUNE", "Remove unused images", "image prune"),
     ("image:RM", "Remove one or more images", "image rm", "~image remove", "~image rmi", "rmi"),
     ("image:TAG", "Give an image a further name", "image tag", "tag"),
-    ("image:BOOTSTRAP", "Make a base image from this machine's Debian packages", "image bootstrap"),
+    ("image_bootstrap:COMMAND", "Make a base image from this machine's Debian packages", "image bootstrap"),
     ("image_transfer:IMPORT", "Make an image from a file system tarball", "image import", "import"),
     ("image_transfer:LOAD", "Load images from a tar archive or standard input", "image load", "load"),
     ("image_transfer:PULL", "Download an image from a registry", "image pull", "pull"),

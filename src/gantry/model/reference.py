@@ -59,7 +59,8 @@ class Reference(msgspec.Struct, frozen=True):
         if domain == "index.docker.io":
             domain = DEFAULT_DOMAIN
         if path.lower() != path:
-            raise InvalidArgument(f"invalid reference format: repository name ({path}) must be lowercase")
+            shown = "library/" + path if domain == DEFAULT_DOMAIN and "/" not in path else path
+            raise InvalidArgument(f"invalid reference format: repository name ({shown}) must be lowercase")
         if not _DOMAIN_FORM.fullmatch(domain) or not _PATH.fullmatch(path):
             raise bad
         if domain == DEFAULT_DOMAIN and "/" not in path:

@@ -1,6 +1,5 @@
-"""The daemon about itself: version, information, missing parts, disk usage, traces."""
+"""The daemon about itself: version, information, missing parts, traces."""
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -14,8 +13,7 @@ from gantry.aio import run_blocking
 from gantry.model import timestamp
 from gantry.model.container import Container, Phase
 from gantry.model.image import Image
-from gantry.model.volume import Volume
-from gantry.ports import LayerInfo, RuntimeInfo, Snapshotter, TaskFacts, Volumes
+from gantry.ports import RuntimeInfo, TaskFacts
 
 _TRACES = 32
 
@@ -121,30 +119,10 @@ PARTS = (
 _RUNTIME_PACKAGES = {"crun": "crun", "runc": "runc"}
 
 
-class ImageUsage(msgspec.Struct, frozen=True):
-    """Bytes of one image's layers, how many of them other images have as well, and who uses it."""
-
-    image: Image
-    size: int
-    shared: int
-    containers: int
-
-
-class DiskUsage(msgspec.Struct, frozen=True):
-    """What is on disk. Sizes in bytes; `containers` are the writable layers, `layers` counts each layer once."""
-
-    layers: int
-    images: tuple[ImageUsage, ...]
-    containers: tuple[tuple[Container, int], ...]
-    volumes: tuple[tuple[Volume, int, int], ...]
-
-
 class ImageList(Protocol):
     """What of the images is asked here."""
 
     async def all(self, *, intermediate: bool = False) -> Sequence[Image]: ...
-
-    async def layer_infos(self, image: Image) -> Sequence[LayerInfo]: ...
 
 
 class System:
@@ -158,8 +136,6 @@ class System:
         tasks: TaskFacts,
         containers: Iterable[Container],
         images: ImageList,
-        volumes: Volumes,
-        snapshots: Snapshotter,
         components: Sequence[Component],
         listeners: Callable[[], int],
     ) -> None:
@@ -168,8 +144,6 @@ class System:
         self._tasks = tasks
         self._containers = containers
         self._images = images
-        self._volumes = volumes
-        self._snapshots = snapshots
         self._components = components
         self._listeners = listeners
         self._traces: deque[trace.Trace] = deque(maxlen=_TRACES)
@@ -260,44 +234,6 @@ class System:
             )
         return parts
 
-    async def disk_usage(self) -> DiskUsage:
-        """Sizes of everything; walks writable layers and volumes."""
-        images = list(await self._images.all(intermediate=True))
-        layers = {image.id: await self._images.layer_infos(image) for image in images}
-        users: dict[str, int] = {}
-        sizes: dict[str, int] = {}
-        for found in layers.values():
-            for layer in {layer.diff_id: layer for layer in found}.values():
-                users[layer.diff_id] = users.get(layer.diff_id, 0) + 1
-                sizes[layer.diff_id] = layer.unpacked_size
-        containers = tuple(self._containers)
-        volumes = await self._volumes.list()
-        return DiskUsage(
-            layers=sum(sizes.values()),
-            images=tuple(
-                ImageUsage(
-                    image,
-                    sum(layer.unpacked_size for layer in layers[image.id]),
-                    sum(layer.unpacked_size for layer in layers[image.id] if users[layer.diff_id] > 1),
-                    sum(container.image_id == image.id for container in containers),
-                )
-                for image in images
-            ),
-            containers=tuple(
-                [(container, await run_blocking(self._snapshots.usage, container.id)) for container in containers]
-            ),
-            volumes=tuple(
-                [
-                    (
-                        volume,
-                        await run_blocking(_tree_size, volume.mountpoint) if volume.driver == "local" else -1,
-                        sum(any(m.name == volume.name for m in c.mounts if m.type == "volume") for c in containers),
-                    )
-                    for volume in volumes
-                ]
-            ),
-        )
-
 
 def _look(part: Part, version: str) -> PartState:
     path = shutil.which(part.program) or ""
@@ -322,23 +258,3 @@ def _forwarding() -> bool:
 
 def _count(directory: str) -> int:
     return sum(1 for _ in Path(directory).iterdir())
-
-
-def _tree_size(top: str) -> int:
-    """Bytes that a directory takes on disk, hard links counted once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    pending = [top]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    info = entry.stat(follow_symlinks=False)
-                    if (info.st_dev, info.st_ino) not in seen:
-                        seen.add((info.st_dev, info.st_ino))
-                        total += info.st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-        except OSError:
-            continue  # it went away while we looked
-    return total

@@ -7,8 +7,8 @@ from gantry.api.query import json_body
 from gantry.api.routing import Route
 from gantry.api.stream import hijack
 from gantry.engine.execs import Exec, ExecRequest, Execs
-from gantry.engine.streams import DEFAULT_DETACH_KEYS, Pump, parse_keys
-from gantry.errors import Conflict
+from gantry.engine.streams import DEFAULT_DETACH_KEYS, Pump, frame, parse_keys
+from gantry.errors import GantryError
 from gantry.wire.containers import convert, plain_object
 
 _FIELDS = {
@@ -50,11 +50,16 @@ class _Handlers:
         if options.get("Detach"):
             await self._execs.start(made, tty=tty, detach=True, console_size=console)
             return web.Response(status=200)
-        if made.started:
-            raise Conflict(f"Error: Exec command {made.id} has already run")
+        self._execs.check(made)
         keys = parse_keys(made.request.detach_keys or DEFAULT_DETACH_KEYS)
-        stream = await self._execs.start(made, tty=tty, detach=False, console_size=console)
         connection = await hijack(request, stream_type(request, tty=tty))
+        try:
+            stream = await self._execs.start(made, tty=tty, detach=False, console_size=console)
+        except GantryError as error:
+            # The connection is the process's already: the client shows what comes and asks for the exit code.
+            text = error.message.encode() + b"\r\n"
+            await connection.write(text if tty else frame(1, text))
+            stream = None
         if stream is None:
             await connection.close()
             return connection.response

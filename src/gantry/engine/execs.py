@@ -87,14 +87,19 @@ class Execs:
             raise Conflict(f"container {container.id} is not running")
         return container
 
+    def check(self, made: Exec) -> Container:
+        """The container of an exec that may be started; raises Conflict otherwise."""
+        container = self._running(self._registry.get(made.container_id))
+        if made.started:
+            state = "is already running" if made.running else "has already run"
+            raise Conflict(f"Error: Exec command {made.id} {state}")
+        return container
+
     async def start(
         self, made: Exec, *, tty: bool, detach: bool, console_size: tuple[int, int] | None = None
     ) -> AttachStream | None:
         """Start the process; returns its streams, connected before it runs, or None where detached."""
-        container = self._running(self._registry.get(made.container_id))
-        if made.started:
-            raise Conflict(f"Error: Exec command {made.id} is already running" if made.running else
-                           f"Error: Exec command {made.id} has already run")  # fmt: skip
+        container = self.check(made)
         made.started = True
         request = made.request
         env = [DEFAULT_PATH]

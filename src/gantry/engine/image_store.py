@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -226,7 +227,7 @@ class ImageStore:
         """Delete blobs and snapshots that no image, lease or container needs; returns the blobs that went."""
         with self._lock:
             images = list(self._records)
-            keep: set[str] = set(self.leases.held())
+            keep: set[str] = set()
             chains: set[str] = set()
             for image_id in images:
                 keep |= self.reachable(image_id)
@@ -234,16 +235,22 @@ class ImageStore:
                     chains.update(documents.chain_ids(self._read(image_id, None).diff_ids))
                 except NotFound:
                     continue
-            gone = [blob.digest for blob in list(self.content.walk()) if blob.digest not in keep]
-            for digest in gone:
-                self.content.delete(digest)
+            gone = []
+            for blob in list(self.content.walk()):
+                if blob.digest in keep:
+                    continue
+                with self.leases.guard(blob.digest, blob.modified_at) as shielded:
+                    if not shielded:
+                        self.content.delete(blob.digest)
+                        gone.append(blob.digest)
             snapshots = {info.key: info for info in self.snapshots.walk()}
             for key in sorted(snapshots, key=lambda key: -self._depth(key, snapshots)):
-                if snapshots[key].kind == "committed" and key not in chains and key not in keep:
-                    try:
-                        self.snapshots.remove(key)
-                    except Conflict:
-                        continue  # a container still stands on it
+                if snapshots[key].kind != "committed" or key in chains:
+                    continue
+                with self.leases.guard(key, snapshots[key].created_at) as shielded:
+                    if not shielded:
+                        with suppress(Conflict):  # a container still stands on it
+                            self.snapshots.remove(key)
             self._views = {key: view for key, view in self._views.items() if key[0] in self._records}
             return gone
 

@@ -28,6 +28,14 @@ def resize(ctx: Context, path: str) -> bool:
     return True
 
 
+def escape_keys(text: str) -> bytes:
+    """The bytes that detach, by --detach-keys; raises CommandError."""
+    try:
+        return detach_keys(text) if text else DEFAULT_DETACH_KEYS
+    except ValueError as error:
+        raise CommandError(f"invalid detach keys ({text}): {error}") from error
+
+
 class Attachment:
     """Use: `with Attachment(...) as it: it.connect(); it.expect_exit(...); start; it.pump(); it.exit_status()`."""
 
@@ -92,7 +100,7 @@ class Attachment:
                 self._signals,
                 self._on_signal,
                 stdin=self._stdin,
-                keys=self._escape_keys() if self._tty and self._stdin and is_terminal(0) else None,
+                keys=escape_keys(self._keys) if self._tty and self._stdin and is_terminal(0) else None,
                 pending_exit=self._pending,
             )
             pump.run()
@@ -104,12 +112,6 @@ class Attachment:
         """Wait for the exit that `expect_exit` announced."""
         assert self._pending is not None
         return wait_with_signals(self._pending, self._signals, self._on_signal)
-
-    def _escape_keys(self) -> bytes:
-        try:
-            return detach_keys(self._keys) if self._keys else DEFAULT_DETACH_KEYS
-        except ValueError as error:
-            raise CommandError(f"invalid detach keys ({self._keys}): {error}") from error
 
     def _on_signal(self, number: int) -> None:
         if number == signals.WINDOW_CHANGE and self._tty:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from gantry.cli.errors import StartError
-from gantry.cli.flags import Flag, boolean, string, strings, value
+from gantry.cli.errors import CommandError, StartError
+from gantry.cli.flags import Flag, boolean, quote, string, strings, value
 from gantry.cli.units import format_duration, memory_swap, parse_duration, ram_in_bytes
 
 TYPE_CHECKING = False
@@ -81,6 +81,49 @@ def detach_keys() -> Flag:
 
 def force(help: str) -> Flag:  # noqa: A002
     return boolean("force", "f", help)
+
+
+def timestamp(name: str, text: str) -> str | None:
+    """The query value of --since and --until: seconds of a duration back from now, a date, or Unix seconds.
+
+    None where nothing is given; raises CommandError.
+    """
+    if not text:
+        return None
+    import time
+
+    try:
+        nanoseconds = time.time_ns() - parse_duration(text)
+    except ValueError:
+        pass
+    else:
+        return f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
+    whole, _, fraction = text.partition(".")
+    if whole.isdecimal() and (fraction or "0").isdecimal():
+        return text
+    date = _date(text)
+    if date is None:
+        raise CommandError(f"invalid value for {quote(name)}: failed to parse value as time or duration: {quote(text)}")
+    return date
+
+
+def _date(text: str) -> str | None:
+    """Unix seconds of `2006-01-02[T15[:04[:05[.999]]]][Z|+01:00]`; without a zone it is local time."""
+    from datetime import datetime
+
+    zone = "+00:00" if text.endswith("Z") else ""
+    body, mark, rest = text.removesuffix("Z").partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    body += rest[len(digits) :]
+    if len(body) == 10 and zone:
+        body += "T00"
+    try:
+        moment = datetime.fromisoformat(body + zone)
+    except ValueError:
+        return None
+    if mark and not digits:
+        return None
+    return f"{int(moment.timestamp())}.{digits[:9]:0<9}"
 
 
 def env_flags() -> tuple[Flag, ...]:

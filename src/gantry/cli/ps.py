@@ -35,13 +35,19 @@ HEADERS = {
     "Platform": "PLATFORM",
     "HealthStatus": "HEALTH STATUS",
 }
+_RAW = (
+    "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\n"
+    "status: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n"
+)
 _TABLE = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
 def _run(ctx: Context, args: Arguments) -> int:
     template = args.string("format") or str(ctx.config.get("psFormat") or "table")
     quiet = args.boolean("quiet")
-    plain = quiet or template == "table"
+    plain = template == "table" or quiet
+    if quiet and args.string("format") not in ("", "table", "raw"):
+        ctx.warn("WARNING: Ignoring custom format, because both --format and --quiet are set.")
     size = args.boolean("size") or (not plain and ".Size" in template)
     limit = args.integer("last")
     if args.boolean("latest") and limit == -1:
@@ -57,16 +63,26 @@ def _run(ctx: Context, args: Arguments) -> int:
     )
     truncate = not args.boolean("no-trunc")
     if quiet:
-        ctx.out.write("".join(row["Id"][: 12 if truncate else None] + "\n" for row in rows))
+        prefix = "container_id: " if args.string("format") == "raw" else ""
+        ctx.out.write("".join(f"{prefix}{row['Id'][: 12 if truncate else None]}\n" for row in rows))
     elif plain:
         ctx.out.write(table(rows, truncate=truncate, size=size))
     else:
-        from gantry.cli import format as formats
-
-        if template.startswith("table") and args.boolean("size") and template == "table":
-            template = "table"
-        formats.render((fields(row, truncate=truncate) for row in rows), template, HEADERS, ctx.out)
+        _formatted(ctx, rows, template, truncate=truncate, size=size)
     return 0
+
+
+def _formatted(ctx: Context, rows: Iterable[Mapping[str, Any]], template: str, *, truncate: bool, size: bool) -> None:
+    from gantry.cli import format as formats
+
+    if template == "raw":
+        template = _RAW + "size: {{.Size}}\n" if size else _RAW
+    cells: list[dict[str, Any]] = []
+    for row in rows:
+        named: dict[str, Any] = dict(fields(row, truncate=truncate))
+        named["Label"] = formats.label_method(row.get("Labels"))
+        cells.append(named)
+    formats.render(cells, template, HEADERS | {"Label": formats.label_header}, ctx.out)
 
 
 def table(containers: Iterable[Mapping[str, Any]], *, truncate: bool, size: bool) -> str:
@@ -79,10 +95,10 @@ def table(containers: Iterable[Mapping[str, Any]], *, truncate: bool, size: bool
     return render(lines)
 
 
-def fields(container: Mapping[str, Any], *, truncate: bool) -> dict[str, Callable[[], str]]:
+def fields(container: Mapping[str, Any], *, truncate: bool) -> dict[str, Callable[[], Any]]:
     """What a template may show of one entry of the container list."""
     return {
-        "ID": lambda: container["Id"][: 12 if truncate else None],
+        "ID": lambda: str(container["Id"])[: 12 if truncate else None],
         "Image": lambda: _image(container, truncate=truncate),
         "Command": lambda: quote(ellipsis(container["Command"], 20) if truncate else container["Command"]),
         "CreatedAt": lambda: _created_at(container["Created"]),
@@ -132,11 +148,11 @@ def _mounts(container: Mapping[str, Any], *, truncate: bool) -> str:
     return ",".join(ellipsis(name, 15) if truncate else name for name in names)
 
 
-def _platform(container: Mapping[str, Any]) -> str:
+def _platform(container: Mapping[str, Any]) -> str | None:
     descriptor = container.get("ImageManifestDescriptor") or {}
     platform = descriptor.get("platform") or {}
     parts = (platform.get("os"), platform.get("architecture"), platform.get("variant"))
-    return "/".join(part for part in parts if part)
+    return "/".join(part for part in parts if part) or None
 
 
 def _created_at(seconds: int) -> str:

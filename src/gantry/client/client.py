@@ -7,7 +7,7 @@ import os
 from gantry import API_VERSION, MIN_API_VERSION, __version__
 from gantry.client import jsontext
 from gantry.client.endpoints import DOCKER_SOCKET, GANTRY_SOCKET, Endpoint
-from gantry.client.errors import ConnectionFailed, ResponseError, StreamError
+from gantry.client.errors import ClientError, ConnectionFailed, ResponseError, StreamError
 from gantry.client.http import Connection, Response
 from gantry.client.transport import dial, unreachable
 
@@ -140,6 +140,31 @@ class Client:
         yield from response.blocks()
         self._finish(response)
 
+    def together(
+        self, method: str, paths: Iterable[str], query: Mapping[str, Any] | None = None
+    ) -> list[ClientError | None]:
+        """One request per path, each on a connection of its own and all at once; None or the error of each."""
+        text = query_string(query or {})
+        prefix = f"/v{self.api_version}"
+        sent: list[Connection | ClientError] = []
+        for path in paths:
+            try:
+                sent.append(self._begin(method, f"{prefix}{path}{text}", {}, b""))
+            except ClientError as error:
+                sent.append(error)
+        return [one if isinstance(one, ClientError) else self._outcome(one) for one in sent]
+
+    def _outcome(self, connection: Connection) -> ClientError | None:
+        try:
+            response = connection.response()
+            if response.status >= 400:
+                return self._problem(response)
+            response.read()
+            self._finish(response)
+        except ClientError as error:
+            return error
+        return None
+
     def messages(
         self,
         method: str,
@@ -212,6 +237,12 @@ class Client:
         )
 
     def _send(self, method: str, target: str, fields: Mapping[str, str], payload: bytes | Iterable[bytes]) -> Response:
+        return self._begin(method, target, fields, payload).response(bodiless=method == "HEAD")
+
+    def _begin(
+        self, method: str, target: str, fields: Mapping[str, str], payload: bytes | Iterable[bytes]
+    ) -> Connection:
+        """Send a request on the idle connection, or on a new one."""
         lines = [
             f"{method} {target} HTTP/1.1",
             f"Host: {self.endpoint.http_host}",
@@ -227,7 +258,7 @@ class Client:
         if connection is None or connection.stale():
             connection = Connection(self._dial())
         connection.send(head, payload)
-        return connection.response(bodiless=method == "HEAD")
+        return connection
 
     def _dial(self) -> Any:
         if not self.endpoint.default:

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -64,6 +65,7 @@ def run(config: Config, reread: Callable[[], Config], started: float) -> int:
     daemon_log.configure(config.log_level, config.log_format, debug=config.debug)
     for warning in config.warnings:
         log.warning("%s", warning)
+    faulthandler.register(signal.SIGUSR1)  # every thread's stack to the log, as dockerd does it
     os.umask(0o022)
     os.chdir("/")
     instance = config.instance
@@ -94,10 +96,13 @@ async def _serve(config: Config, reread: Callable[[], Config], listeners: Sequen
 
     assembly = await Assembly.make(config)
     server = Server(application(assembly.routes))
+    serving = False
     try:
-        await assembly.start()
+        if not await _first(assembly.start(), stop):
+            return
         await server.start()
         await serve_all(listeners, server.protocol)
+        serving = True
         gc.collect()
         gc.freeze()  # what has been loaded stays: the collector need not walk it again
         log.info("Daemon has completed initialization in %d ms", (time.monotonic() - started) * 1000)
@@ -107,10 +112,32 @@ async def _serve(config: Config, reread: Callable[[], Config], listeners: Sequen
     finally:
         for listener in listeners:
             listener.close()
-        await assembly.prepare_to_stop()
-        await server.close(patience=5.0)
+        if serving:
+            await assembly.stop_containers()
+            await server.close(patience=5.0)
         await assembly.stop()
-    log.info("Daemon has stopped")
+        log.info("Daemon has stopped")
+
+
+async def _first(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Do `work`, unless we are asked to stop meanwhile; True where it was done."""
+    from gantry.aio import TaskOwner
+
+    failures: list[GantryError] = []
+
+    async def attempt() -> None:
+        try:
+            await work
+        except GantryError as error:
+            failures.append(error)
+
+    async with TaskOwner("start") as owner:
+        task, stopping = owner.spawn(attempt()), owner.spawn(stop.wait())
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done = task.done()
+    for failure in failures:
+        raise failure
+    return done
 
 
 def _asked_to_stop(stop: asyncio.Event) -> None:

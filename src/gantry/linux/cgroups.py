@@ -169,6 +169,11 @@ class Hierarchies(msgspec.Struct, frozen=True):
         for path in self.directories(group):
             _remove_tree(path)
 
+    def remove_empty(self, group: str) -> None:
+        """Remove `group` and all below it where no process is in any of them (blocking)."""
+        if not any(_pids_below(path) for path in self.directories(group)):
+            self.remove(group)
+
     def add(self, group: str, pid: int, controllers: tuple[str, ...]) -> None:
         """Move a process into `group`, making it where needed, in the named hierarchies of version 1."""
         if self.unified:

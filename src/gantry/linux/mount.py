@@ -3,11 +3,13 @@
 import ctypes
 import errno
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from gantry.linux.namespaces import CLONE_FS, unshare
 from gantry.model.task import Mount
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -55,6 +57,8 @@ _PROPAGATION: dict[str, int] = {
     "unbindable": MS_UNBINDABLE,
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
+_DATA_LIMIT = os.sysconf("SC_PAGE_SIZE")
+_OVERLAY_PATHS = frozenset({"lowerdir", "upperdir", "workdir"})
 _KEPT_ON_BIND = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | 1024 | 2048 | (1 << 21)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -97,10 +101,44 @@ def mount(request: Mount, target: Path) -> None:
         wanted = flags & _KEPT_ON_BIND
         if wanted:
             mount_raw("none", target, "", MS_REMOUNT | MS_BIND | wanted | _current_flags(target), "")
+    elif request.type == "overlay" and len(options.data) >= _DATA_LIMIT:
+        _mount_overlay(request.source, target, flags, options.data)
     else:
         mount_raw(request.source, target, request.type, flags, options.data)
     if options.propagation:
         set_propagation(target, options.propagation)
+
+
+def _mount_overlay(source: str, target: Path, flags: int, data: str) -> None:
+    """Mount with more layers than fit into the kernel's one page of options: paths relative to a common directory.
+
+    The working directory belongs to a thread of its own, which ends afterwards.
+    """
+    pairs = [option.partition("=") for option in data.split(",")]
+    paths = [path for key, _, value in pairs if key in _OVERLAY_PATHS for path in value.split(":")]
+    base = os.path.commonpath(paths)
+
+    def shorten(key: str, value: str) -> str:
+        if key not in _OVERLAY_PATHS:
+            return value
+        return ":".join(os.path.relpath(path, base) for path in value.split(":"))
+
+    short = ",".join(f"{key}{equals}{shorten(key, value)}" for key, equals, value in pairs)
+    failure: list[OSError] = []
+
+    def work() -> None:
+        try:
+            unshare(CLONE_FS)
+            os.chdir(base)
+            mount_raw(source, target, "overlay", flags, short)
+        except OSError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="overlay mount")
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
 
 
 def mount_raw(source: str | Path, target: str | Path, kind: str, flags: int, data: str) -> None:
@@ -136,10 +174,7 @@ def unmount(target: Path, *, lazy: bool = False) -> None:
 
 def unmount_all(target: Path, *, lazy: bool = True) -> None:
     """Unmount every layer of mounts on `target`, however often something was mounted there."""
-    while True:
-        code_before = is_mounted(target)
-        if not code_before:
-            return
+    while is_mounted(target):
         unmount(target, lazy=lazy)
 
 

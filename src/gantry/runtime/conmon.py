@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -163,6 +162,11 @@ class Conmon:
         with contextlib.suppress(BrokenPipeError):
             os.write(self._start, b"\0")
 
+    def kill(self) -> None:
+        """End conmon, which without an answer is about to end itself, and take its status (blocking)."""
+        self.process.kill()
+        self.process.wait()
+
     def close(self) -> None:
         for name in ("_sync", "_attach", "_start"):
             if (descriptor := getattr(self, name)) >= 0:
@@ -214,8 +218,3 @@ def early_errors(directory: Path) -> str:
     with contextlib.suppress(FileNotFoundError):
         return (directory / "conmon.err").read_bytes()[:2000].decode("utf-8", "replace").strip()
     return ""
-
-
-def version_line(output: bytes) -> Sequence[str]:
-    """`conmon version 2.1.6` in words."""
-    return output.decode("utf-8", "replace").split("\n", 1)[0].split()

@@ -4,16 +4,16 @@ It implements `ports.Runtime`, `ports.TaskStreams` and `ports.TaskFacts`. All th
 exec root, so that a new daemon goes on where the last one was killed.
 """
 
-import errno
-import logging
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gantry.aio import TaskOwner, run_blocking
-from gantry.errors import Conflict, GantryError, Internal, InvalidArgument, NotFound, Unavailable
+from gantry.errors import Conflict, GantryError, Internal, NotFound
 from gantry.linux import pidfd
 from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program
@@ -23,16 +23,12 @@ from gantry.model.task import ExecSpec, ExitStatus, TaskSpec, TaskState
 from gantry.ports import RuntimeInfo
 from gantry.runtime import conmon, devices, facts, messages, prepare, probe, resources, stats
 from gantry.runtime.bundle import Bundle, Bundles, Intent, Run, boot_id, find_conmon
-from gantry.runtime.conmon import Command, Conmon, RuntimeFailed
-from gantry.runtime.oci_runtime import OCIRuntime
+from gantry.runtime.conmon import RuntimeFailed
+from gantry.runtime.launcher import Launcher
 from gantry.runtime.streams import Attachment, Hub
 from gantry.runtime.task import Task, Unit, pidfile_number
 from gantry.trace import span
 
-log = logging.getLogger(__name__)
-
-_SOCKET_PATH_LIMIT = 107
-_CONSOLE_NAME = "/conmon-term.XXXXXX"
 _EXECS_REMEMBERED = 256
 _SIGKILL = 9
 _END_TIMEOUT = 10.0
@@ -41,27 +37,13 @@ _END_TIMEOUT = 10.0
 class RuntimeManager:
     """Use `open` to make one. Methods of one container are called one after another (the engine's lock)."""
 
-    def __init__(
-        self,
-        instance: Instance,
-        hierarchies: Hierarchies,
-        host: facts.HostFacts,
-        runtimes: Mapping[str, RuntimeInfo],
-        default: str,
-        monitor: str,
-    ) -> None:
-        self._instance = instance
+    def __init__(self, instance: Instance, hierarchies: Hierarchies, launcher: Launcher) -> None:
         self._hierarchies = hierarchies
-        self._host = host
-        self._infos = dict(runtimes)
-        self._default = default
-        self._monitor = monitor
+        self._launcher = launcher
+        self._parent = instance.cgroup_parent
         self._bundles = Bundles(instance)
         self._tasks: dict[str, Task] = {}
-        self._boot = boot_id()
         self._owner = TaskOwner("runtime")
-        self._leave = hierarchies.foreign_groups()
-        self._terminals = _terminal_directory(instance)
 
     @classmethod
     def open(
@@ -79,7 +61,8 @@ class RuntimeManager:
         hierarchies = Hierarchies.find()
         infos = probe.probe_all(instance, hierarchies, runtimes or {})
         default = probe.choose(infos, default_runtime)
-        return cls(instance, hierarchies, facts.probe(hierarchies), infos, default, find_program("conmon"))
+        host = facts.probe(hierarchies)
+        return cls(instance, hierarchies, Launcher(instance, hierarchies, host, infos, default, find_program("conmon")))
 
     async def close(self) -> None:
         """Stop watching; every container goes on."""
@@ -88,42 +71,42 @@ class RuntimeManager:
             for unit in (*task.execs.values(), task):
                 unit.release()
         self._tasks.clear()
+        if not self._bundles.ids():
+            await run_blocking(self._launcher.tidy)
 
     # ------------------------------------------------------------------------------------------ Runtime
 
     async def create(self, spec: TaskSpec) -> TaskState:
+        return await self._whole(self._create(spec), lambda: self.delete(spec.id))
+
+    async def _create(self, spec: TaskSpec) -> TaskState:
         bundle = self._bundles.get(spec.id)
-        runtime = self._runtime(spec.runtime)
+        runtime = self._launcher.runtime(spec.runtime)
         if (old := await self._find(spec.id)) is not None:
             if old.exit is None and old.run is not None:
                 raise Conflict(f"container {spec.id} is already running")
             await self.delete(spec.id)
-        parent = spec.host_config.cgroup_parent or self._instance.cgroup_parent
+        parent = spec.host_config.cgroup_parent or self._parent
         intent = prepare.intent_of(bundle, spec, runtime.info.name, f"{parent.rstrip('/')}/{spec.id}")
         task = Task(bundle, _hub(bundle, intent), intent, self._hierarchies)
-        donor = self._shm_of(spec.join_ipc)
         self._tasks[spec.id] = task
         try:
-            with span("bundle"):
-                monitor = await run_blocking(self._prepare_and_launch, bundle, spec, intent, runtime, donor)
-            with span("conmon+create"):
-                run = await self._answer(bundle, monitor)
+            run, monitor = await self._launcher.create(bundle, spec, intent, runtime, self._shm_of(spec.join_ipc))
             task.watch(run, monitor.process)
         except RuntimeFailed as failure:
             said = str(failure) or await run_blocking(conmon.early_errors, bundle.path)
             await self.delete(spec.id)
-            raise messages.create_error(
-                runtime.info.name, said, spec.process.args[0] if spec.process.args else ""
-            ) from None
+            command = spec.process.args[0] if spec.process.args else ""
+            raise messages.create_error(runtime.info.name, said, command) from None
         except BaseException:
             await self.delete(spec.id)
             raise
-        self._separate(run.conmon)
+        self._launcher.separate(self._owner, run.conmon)
         return task.state()
 
     async def start(self, container_id: str) -> None:
         task = await self._get(container_id)
-        runtime = self._runtime(task.intent.runtime)
+        runtime = self._launcher.runtime(task.intent.runtime)
 
         def release() -> None:
             task.bundle.mark_started()
@@ -133,6 +116,9 @@ class RuntimeManager:
             await run_blocking(release)
 
     async def exec(self, spec: ExecSpec) -> TaskState:
+        return await self._whole(self._exec(spec), lambda: self.kill(spec.container_id, _SIGKILL, spec.exec_id))
+
+    async def _exec(self, spec: ExecSpec) -> TaskState:
         task = await self._get(spec.container_id)
         if task.exit is not None or not task.bundle.started:
             raise Conflict(f"container {spec.container_id} is not running")
@@ -142,42 +128,21 @@ class RuntimeManager:
         process = spec.process
         unit = Unit(bundle, Hub(bundle.path, stdin=process.stdin, tty=process.tty, keep=False))
         unit.tty = process.tty
-        runtime = self._runtime(task.intent.runtime)
-
-        def launch() -> Conmon:
-            bundle.path.mkdir(parents=True)
-            bundle.write("process.json", prepare.exec_document(task.bundle, spec, self._host))
-            return Conmon.launch(
-                Command(
-                    conmon=self._monitor,
-                    runtime=runtime.info.path,
-                    runtime_args=runtime.arguments,
-                    container_id=spec.container_id,
-                    unit_id=spec.exec_id,
-                    name=spec.exec_id,
-                    directory=bundle.path,
-                    tty=process.tty,
-                    stdin=process.stdin,
-                    temporary=self._terminals if process.tty else "",
-                    process_file=str(bundle.path / "process.json"),
-                    attach=not spec.detached,
-                )
-            )
+        runtime = self._launcher.runtime(task.intent.runtime)
 
         try:
             with span("exec"):
-                monitor = await run_blocking(launch)
-                try:
-                    if not spec.detached:
+                monitor = await self._launcher.exec(task.bundle, bundle, spec, runtime)
+                if not spec.detached:
+                    try:
                         await monitor.attachable()
                         unit.hub.hold()
-                        monitor.go()
-                except BaseException:
-                    monitor.process.kill()
-                    monitor.process.wait()
-                    monitor.close()
-                    raise
-                run = await self._answer(bundle, monitor)
+                    except BaseException:
+                        await run_blocking(monitor.kill)
+                        monitor.close()
+                        raise
+                    monitor.go()
+                run = await self._launcher.answer(bundle, monitor)
             unit.watch(run, monitor.process)
         except RuntimeFailed as failure:
             said = str(failure) or await run_blocking(conmon.early_errors, bundle.path)
@@ -192,7 +157,7 @@ class RuntimeManager:
             conmon.resize(bundle.control, *process.console_size)
         task.execs[spec.exec_id] = unit
         self._owner.spawn(self._tidy_exec(task, unit), name=f"exec {spec.exec_id[:12]}")
-        self._separate(run.conmon)
+        self._launcher.separate(self._owner, run.conmon)
         return TaskState("running", run.pid)
 
     async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
@@ -222,16 +187,16 @@ class RuntimeManager:
         task = await self._find(container_id)
         if task is None:
             return
-        group = task.intent.cgroup
-        if group and not await run_blocking(self._hierarchies.kill, group):
-            raise Internal(f"cannot kill the processes of container {container_id}")
-        await run_blocking(self._end_monitor, bundle, task.run)
+        if task.run is not None and task.exit is None:
+            await run_blocking(self._launcher.kill, task.intent)
+            with contextlib.suppress(TimeoutError):  # a conmon that does not end is killed below
+                async with asyncio.timeout(_END_TIMEOUT):
+                    await task.wait()
+        await run_blocking(self._launcher.release, bundle, task.intent, task.run)
         if task.run is not None:
             await task.wait()
-        task.hub.end()
-        for unit in task.execs.values():
+        for unit in (*task.execs.values(), task):
             unit.release()
-        await run_blocking(self._release, bundle, task.intent)
         self._tasks.pop(container_id, None)
 
     # -------------------------------------------------------------------------------------- TaskStreams
@@ -261,11 +226,11 @@ class RuntimeManager:
 
     async def update(self, container_id: str, host_config: HostConfig) -> None:
         task = await self._get(container_id)
-        runtime = self._runtime(task.intent.runtime)
+        runtime = self._launcher.runtime(task.intent.runtime)
 
         def change() -> None:
             numbers = devices.resolve(msgspec.structs.replace(host_config, devices=None, privileged=False))
-            if limits := resources.limits(host_config, numbers, self._host):
+            if limits := resources.limits(host_config, numbers, self._launcher.host):
                 runtime.update(container_id, limits)
 
         await run_blocking(change)
@@ -275,65 +240,36 @@ class RuntimeManager:
         return Path(f"/proc/{task.pid}/root") if task is not None and task.pid else None
 
     def runtimes(self) -> dict[str, RuntimeInfo]:
-        return dict(self._infos)
+        return dict(self._launcher.infos)
 
     def default_runtime(self) -> str:
-        return self._default
+        return self._launcher.default
 
     def ids(self) -> list[str]:
         return self._bundles.ids()
 
     # ------------------------------------------------------------------------------------------ helpers
 
-    def _runtime(self, name: str) -> OCIRuntime:
-        name = name or self._default
-        if not name:
-            raise Unavailable(probe.INSTALL_HINT)
-        if (info := self._infos.get(name)) is None:
-            raise InvalidArgument(f"unknown or invalid runtime name: {name}")
-        if info.problem:
-            raise Unavailable(f"runtime {name} cannot be used: {info.problem}")
-        if not self._monitor:
-            raise Unavailable("conmon was not found: install it (apt-get install conmon)")
-        return OCIRuntime(info, self._instance.exec_root / "runtimes" / name)
+    async def _whole(self, work: Coroutine[Any, Any, TaskState], undo: Callable[[], Awaitable[None]]) -> TaskState:
+        """Run `work` to its end even where the caller is cancelled, and undo it then: a thread cannot be stopped."""
 
-    def _prepare_and_launch(
-        self, bundle: Bundle, spec: TaskSpec, intent: Intent, runtime: OCIRuntime, donor: str
-    ) -> Conmon:
-        runtime.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        prepare.prepare(bundle, spec, intent, self._host, donor)
-        command = Command(
-            conmon=self._monitor,
-            runtime=runtime.info.path,
-            runtime_args=runtime.arguments,
-            container_id=spec.id,
-            unit_id=spec.id,
-            name=spec.name or spec.id[:12],
-            directory=bundle.path,
-            log=prepare.log_argument(bundle, spec.log_path),
-            tty=intent.tty,
-            stdin=intent.stdin,
-            leave_stdin_open=intent.stdin and (intent.tty or not intent.stdin_once),
-            temporary=self._terminals if intent.tty else "",
-        )
-        with span("conmon launch"):
-            return Conmon.launch(command)
+        async def outcome() -> TaskState | GantryError:
+            try:
+                return await work
+            except GantryError as error:
+                return error
 
-    async def _answer(self, bundle: Bundle, monitor: Conmon) -> Run:
-        """Wait for the runtime's answer and write the processes down."""
+        running = self._owner.spawn(outcome(), name="start")
         try:
-            pid = await monitor.process_id()
-        except BaseException:
-            # Without an answer conmon ends by itself, unless we are what is being stopped.
-            monitor.process.kill()
-            monitor.process.wait()
+            result = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            with contextlib.suppress(GantryError):
+                await undo()
             raise
-        finally:
-            monitor.close()
-        number = monitor.process.pid
-        run = Run(self._boot, number, pidfd.start_time(number), pid, pidfd.start_time(pid))
-        await run_blocking(bundle.write, "run.json", run)
-        return run
+        if isinstance(result, GantryError):
+            raise result
+        return result
 
     async def _find(self, container_id: str) -> Task | None:
         """The task in memory, or what an earlier daemon left of it."""
@@ -342,7 +278,7 @@ class RuntimeManager:
         bundle = self._bundles.get(container_id)
         if not bundle.path.exists():
             return None
-        intent, run, execs = await run_blocking(_recover, bundle, self._boot)
+        intent, run, execs = await run_blocking(_recover, bundle)
         if (task := self._tasks.get(container_id)) is not None:
             return task  # another caller was faster
         task = Task(bundle, _hub(bundle, intent), intent, self._hierarchies)
@@ -390,52 +326,9 @@ class RuntimeManager:
         for name in finished[:-_EXECS_REMEMBERED]:
             del task.execs[name]
 
-    def _end_monitor(self, bundle: Bundle, run: Run | None) -> None:
-        """conmon ends when its process has; one that does not, or that never got a process, is killed."""
-        number = run.conmon if run is not None else find_conmon(bundle.path)
-        started = run.conmon_started if run is not None else pidfd.start_time(number) if number else 0
-        if not number or not started:
-            return
-        if run is not None and pidfd.wait_blocking(number, started, _END_TIMEOUT):
-            return
-        try:
-            pidfd.send_signal(number, started, _SIGKILL)
-        except ProcessLookupError:
-            return
-        pidfd.wait_blocking(number, started, _END_TIMEOUT)
-
-    def _release(self, bundle: Bundle, intent: Intent) -> None:
-        if intent.cgroup:
-            self._hierarchies.kill(intent.cgroup)
-        if (info := self._infos.get(intent.runtime)) is not None:
-            OCIRuntime(info, self._instance.exec_root / "runtimes" / intent.runtime).delete(intent.id)
-        if intent.cgroup:
-            try:
-                self._hierarchies.remove(intent.cgroup)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise
-                raise Internal(f"cannot remove the cgroup of container {intent.id}: {error.strerror}") from error
-        prepare.release(bundle)
-
     def _shm_of(self, pid: int) -> str:
         """The /dev/shm that a joined IPC namespace's container shares."""
         return next((task.intent.shm for task in self._tasks.values() if pid > 0 and task.pid == pid), "")
-
-    def _separate(self, pid: int) -> None:
-        """Move conmon out of the daemon's own cgroup, so that what stops the daemon does not stop it."""
-        if not self._leave:
-            return
-
-        async def move() -> None:
-            group = f"{self._instance.cgroup_parent}/monitors"
-            try:
-                await run_blocking(self._hierarchies.add, group, pid, self._leave)
-            except (OSError, GantryError) as error:
-                if not isinstance(error, ProcessLookupError):
-                    log.warning("conmon %d stays in the daemon's cgroup: %s", pid, error)
-
-        self._owner.spawn(move(), name=f"separate {pid}")
 
 
 def _hub(bundle: Bundle, intent: Intent) -> Hub:
@@ -443,25 +336,16 @@ def _hub(bundle: Bundle, intent: Intent) -> Hub:
     return Hub(bundle.path, stdin=intent.stdin, tty=intent.tty, keep=keep)
 
 
-def _recover(bundle: Bundle, boot: str) -> tuple[Intent, Run | None, dict[str, Run]]:
+def _recover(bundle: Bundle) -> tuple[Intent, Run | None, dict[str, Run]]:
     """What an earlier daemon wrote down, completed from the running processes where it was killed in between."""
     intent = bundle.read_intent() or Intent(bundle.container_id, "", "")
     run = bundle.read_run()
     if run is None and bundle.exit_status() is None and (number := find_conmon(bundle.path)):
         pid = pidfile_number(bundle)
         if pid:
-            run = Run(boot, number, pidfd.start_time(number), pid, pidfd.start_time(pid))
+            run = Run(boot_id(), number, pidfd.start_time(number), pid, pidfd.start_time(pid))
     execs = {}
     for exec_id in bundle.execs():
         if (exec_run := bundle.exec(exec_id).read_run()) is not None:
             execs[exec_id] = exec_run
     return intent, run, execs
-
-
-def _terminal_directory(instance: Instance) -> str:
-    """Where conmon puts its console socket: the path of a socket is limited to 107 bytes."""
-    directory = instance.exec_root / "tty"
-    if len(str(directory)) + len(_CONSOLE_NAME) > _SOCKET_PATH_LIMIT:
-        directory = Path("/run", f"{instance.name}-tty")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(directory)

@@ -1,5 +1,7 @@
 """What the runtimes say when they refuse, in the words that Docker's users know."""
 
+import errno
+import os
 import re
 
 from gantry.errors import GantryError, Internal, InvalidArgument
@@ -12,6 +14,7 @@ _RUNC_PREFIX = re.compile(r'^(?:time="[^"]*" level=\w+ msg=)"?|"$')
 _CRUN_NOT_FOUND = re.compile(r"executable file [`'](.*?)['`] not found(?: in \$PATH)?(?:: (.*))?$", re.DOTALL)
 _CRUN_OPEN = re.compile(r"open executable(?: [`'](.*?)['`])?: (.*)$", re.DOTALL)
 _CRUN_CHDIR = re.compile(r"chdir(?: to)? [`'](.*?)['`]: (.*)$", re.DOTALL)
+_SYSTEM_ERRORS = frozenset(os.strerror(code) for code in errno.errorcode)  # Go writes them in lower case
 _NOT_A_DIRECTORY = (
     ": Are you trying to mount a directory onto a file (or vice-versa)? "
     "Check if the specified host path exists and is the expected type"
@@ -42,14 +45,15 @@ def _clean(said: str) -> str:
     if not errors:
         return ""
     text = _RUNC_PREFIX.sub("", errors[-1]) if "level=" in errors[-1] else errors[-1]
-    return _TIMESTAMP.sub("", text).replace('\\"', '"').strip()
+    text = _TIMESTAMP.sub("", text).replace('\\"', '"').strip()
+    head, colon, reason = text.rpartition(": ")
+    return f"{head}: {reason.lower()}" if colon and reason in _SYSTEM_ERRORS else text
 
 
 def _cause(text: str, command: str, *, exec_: bool = False) -> str | None:
     """Docker's words for what is the user's mistake, None for any other failure."""
-    if text.startswith("runc "):  # runc's own words are Docker's
-        _, _, cause = text.partition("unable to start container process: ")
-        return cause or None
+    if text.startswith(("runc ", "exec failed: ")):  # runc's own words are Docker's
+        return text.partition("unable to start container process: ")[2] or None
     init = "" if exec_ else "error during container init: "
     if match := _CRUN_NOT_FOUND.search(text):
         return f"{init}{_bad_command(match[1], match[2] or 'No such file or directory')}"

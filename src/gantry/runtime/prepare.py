@@ -28,8 +28,11 @@ class _Granted(msgspec.Struct):
     mounts: list[dict[str, Any]] = []
 
 
-def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, donor_shm: str) -> None:
-    """Make the bundle; raises GantryError. What it made before an error is undone by `release`."""
+def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, donor_shm: str) -> dict[str, Any]:
+    """Make the bundle's directory and mounts; returns its configuration, which is still to be written.
+
+    Raises GantryError; what was made before is undone by `release`.
+    """
     with span("bundle directory"):
         bundle.rootfs.mkdir(parents=True)
         os.chmod(bundle.path, 0o700)
@@ -52,7 +55,11 @@ def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, do
             cgroups_path=intent.cgroup,
             shm=intent.shm or donor_shm,
         )
-        bundle.config.write_bytes(msgspec.json.encode(build(spec, resolved)))
+        return build(spec, resolved)
+
+
+def write_configuration(bundle: Bundle, document: dict[str, Any]) -> None:
+    bundle.config.write_bytes(msgspec.json.encode(document))
 
 
 def intent_of(bundle: Bundle, spec: TaskSpec, runtime: str, cgroup: str) -> Intent:

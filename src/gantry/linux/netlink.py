@@ -32,7 +32,7 @@ _NLA_F_NESTED, _NLA_TYPE = 0x8000, 0x3FFF
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_PROTINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 12, 20, 28
-_INFO_KIND, _INFO_DATA, _VETH_PEER, _BRPORT_ISOLATED = 1, 2, 1, 33
+_INFO_KIND, _INFO_DATA, _VETH_PEER, _BRPORT_MODE, _BRPORT_ISOLATED = 1, 2, 1, 4, 33
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
@@ -118,11 +118,11 @@ def set_link(name: str, *, up: bool | None = None, mtu: int = 0, alias: str = ""
     return Message(RTM_SETLINK, 0, body, f"configure {name}")
 
 
-def isolate_port(index: int) -> Message:
-    """Forbid a bridge port to exchange frames with other ports that are isolated too."""
-    body = _IFINFO.pack(socket.AF_BRIDGE, 0, index, 0, 0)
-    body += _nested(_IFLA_PROTINFO, _attribute(_BRPORT_ISOLATED, b"\1"))
-    return Message(RTM_SETLINK, 0, body, f"isolate bridge port {index}")
+def set_port(number: int, *, isolated: bool = False, hairpin: bool = False) -> Message:
+    """A bridge port: `isolated` ones exchange no frames with each other, `hairpin` sends frames back where they came."""
+    body = _IFINFO.pack(socket.AF_BRIDGE, 0, number, 0, 0)
+    options = _attribute(_BRPORT_ISOLATED, bytes([isolated])) + _attribute(_BRPORT_MODE, bytes([hairpin]))
+    return Message(RTM_SETLINK, 0, body + _nested(_IFLA_PROTINFO, options), f"configure bridge port {number}")
 
 
 def delete_link(name: str) -> Message:
@@ -227,6 +227,8 @@ class RouteSocket:
 
         The kernel goes on after a failure: who sends several must be able to undo each.
         """
+        if not messages:
+            return  # the kernel refuses an empty datagram
         first = self._sequence + 1
         data = b"".join(self._pack(message, NLM_F_REQUEST | NLM_F_ACK) for message in messages)
         self._socket.sendto(data, (0, 0))

@@ -68,6 +68,10 @@ class ContentStore(Protocol):
         """Remove a blob; nothing happens where there is none."""
         ...
 
+    def publish_index(self, data: bytes) -> None:
+        """Replace the layout's `index.json`, for readers of the layout."""
+        ...
+
     def writer(self) -> BlobWriter: ...
 
 
@@ -113,7 +117,7 @@ class Snapshotter(Protocol):
     def walk(self) -> Iterator[SnapshotInfo]: ...
 
     def usage(self, key: str) -> int:
-        """Bytes that this snapshot itself takes."""
+        """Bytes of the files of this snapshot itself; counted once for a committed one."""
         ...
 
     def upper(self, key: str) -> Path:
@@ -191,10 +195,12 @@ class State(Protocol):
 class Leases(Protocol):
     """Shields blobs and snapshots from the garbage collector while something is being made of them."""
 
-    def lease(self, *resources: str) -> AbstractContextManager["LeaseHandle"]: ...
+    def lease(self, *resources: str) -> AbstractContextManager["LeaseHandle"]:
+        """Shields what it names (digests, snapshot keys), and everything that is made while it is open."""
+        ...
 
-    def held(self) -> frozenset[str]:
-        """Everything that some lease names now."""
+    def guard(self, resource: str, made_at: int) -> AbstractContextManager[bool]:
+        """For the collector: whether some lease shields `resource`; none begins or grows inside the block."""
         ...
 
 
@@ -210,7 +216,7 @@ class LeaseHandle(Protocol):
 class ProgressSink(Protocol):
     """Receives Docker's progress messages (`status`, `id`, `progressDetail`, `stream`, `error`, `aux`)."""
 
-    def __call__(self, message: dict[str, Any]) -> None: ...
+    def __call__(self, message: dict[str, Any], /) -> None: ...
 
 
 class Puller(Protocol):

@@ -3,7 +3,9 @@
 import ctypes
 import os
 import platform
+import secrets
 import stat
+from contextlib import suppress
 from typing import Self
 
 import msgspec
@@ -15,6 +17,7 @@ RESOLVE_IN_ROOT = 0x10
 
 _NUMBER = 437  # the same on every architecture
 _EAGAIN_TRIES = 64
+_REMOVE_DEPTH = 100
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -104,21 +107,36 @@ def real_path(descriptor: int) -> str:
 
 
 def remove_tree(parent: int, name: str) -> None:
-    """Remove `name` in open directory `parent`, with everything below it; never follows a link."""
+    """Remove `name` in open directory `parent`, with everything below it, however deep; never follows a link."""
+    waiting = [name]
+    while waiting:
+        _remove(parent, waiting.pop(), parent, waiting, 0)
+
+
+def _remove(directory: int, name: str, top: int, waiting: list[str], depth: int) -> None:
+    """Remove one tree. What lies too deep for descriptors and recursion moves up to `top` and waits for its turn."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=directory)
+            return
+        _remove_directory(directory, name, top, waiting, depth)
+
+
+def _remove_directory(directory: int, name: str, top: int, waiting: list[str], depth: int) -> None:
+    opened = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
-        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        os.unlink(name, dir_fd=parent)
-        return
-    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        for entry in os.listdir(directory):
-            remove_tree(directory, entry)
+        for entry in os.listdir(opened):
+            if depth < _REMOVE_DEPTH:
+                _remove(opened, entry, top, waiting, depth + 1)
+            elif stat.S_ISDIR(os.stat(entry, dir_fd=opened, follow_symlinks=False).st_mode):
+                moved = f".gone-{secrets.token_hex(8)}"
+                os.rename(entry, moved, src_dir_fd=opened, dst_dir_fd=top)
+                waiting.append(moved)
+            else:
+                os.unlink(entry, dir_fd=opened)
     finally:
-        os.close(directory)
-    os.rmdir(name, dir_fd=parent)
+        os.close(opened)
+    os.rmdir(name, dir_fd=directory)
 
 
 def supported() -> bool:

@@ -1,143 +1,139 @@
-"""Archives of paths inside a root that is not trusted: `cp`, `export`, and the builder's COPY.
+"""Tar archives of paths in a container's root file system, for `cp`, `export`, COPY and ADD.
 
-Every path is looked up with the root as if it were the root directory, so that a link, also one that is swapped
-while we look, leads nowhere else.
+The root belongs to a container that may be running and hostile: every path is resolved inside it by the kernel
+(openat2, RESOLVE_IN_ROOT), and what is walked or written is held by descriptors.
 """
 
+import errno
 import os
 import posixpath
-import stat as modes
+import stat as status_bits
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-from gantry.errors import InvalidArgument
-from gantry.linux.openat2 import open_directory, openat2, parent_of, remove_tree
+from gantry.errors import Internal, InvalidArgument, NotFound
+from gantry.linux.openat2 import RESOLVE_IN_ROOT, openat2, parent_of, real_path
 from gantry.oci.compression import open_compressed
-from gantry.oci.layer import clean_name, set_xattrs
-from gantry.oci.tar_reader import BLOCK_DEVICE, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Entry, TarReader
+from gantry.oci.tar_reader import TarReader
 from gantry.oci.tar_writer import TarWriter
+from gantry.oci.tree import OPEN_DIRECTORY, Directories, Options, TreeWriter
 
-__all__ = ["PathStat", "open_compressed", "pack", "stat", "unpack"]
+__all__ = ["PathStat", "open_compressed", "pack", "real_directory", "stat", "unpack"]
 
-_ROOT_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NODES = {CHAR: modes.S_IFCHR, BLOCK_DEVICE: modes.S_IFBLK, FIFO: modes.S_IFIFO}
 _DEPTH_LIMIT = 512
-_GO_TYPES = {
-    modes.S_IFDIR: 1 << 31,
-    modes.S_IFLNK: 1 << 27,
-    modes.S_IFBLK: 1 << 26,
-    modes.S_IFCHR: (1 << 26) | (1 << 21),
-    modes.S_IFIFO: 1 << 25,
-    modes.S_IFSOCK: 1 << 24,
-}
+# Go's os.FileMode bits above the permissions.
+_DIR, _LINK, _DEVICE, _FIFO, _SOCKET = 1 << 31, 1 << 27, 1 << 26, 1 << 25, 1 << 24
+_SETUID, _SETGID, _CHAR_DEVICE, _STICKY = 1 << 23, 1 << 22, 1 << 21, 1 << 20
+_TYPES = {
+    status_bits.S_IFDIR: _DIR, status_bits.S_IFLNK: _LINK, status_bits.S_IFIFO: _FIFO,
+    status_bits.S_IFSOCK: _SOCKET, status_bits.S_IFBLK: _DEVICE, status_bits.S_IFCHR: _DEVICE | _CHAR_DEVICE,
+}  # fmt: skip
 
 
 class PathStat(msgspec.Struct, frozen=True):
-    """What `cp` is told of a path: `mode` as Go's FileMode, `mtime` nanoseconds since the epoch."""
+    """Docker's `ContainerPathStat`: `mode` is a Go FileMode, `mtime` nanoseconds since the epoch."""
 
     name: str
     size: int
     mode: int
     mtime: int
-    link_target: str
+    link_target: str = ""
 
 
 def go_mode(mode: int) -> int:
-    """A Unix mode as Go's `os.FileMode`."""
-    special = (mode & modes.S_ISUID and 1 << 23) | (mode & modes.S_ISGID and 1 << 22)
-    sticky = mode & modes.S_ISVTX and 1 << 20
-    return (mode & 0o777) | _GO_TYPES.get(modes.S_IFMT(mode), 0) | special | sticky
+    """A Go os.FileMode of st_mode."""
+    value = mode & 0o777 | _TYPES.get(status_bits.S_IFMT(mode), 0)
+    for bit, go_bit in ((0o4000, _SETUID), (0o2000, _SETGID), (0o1000, _STICKY)):
+        value |= go_bit if mode & bit else 0
+    return value
 
 
 def stat(root: Path, path: str) -> PathStat:
-    """What lies at `path`; a link in the last place is followed only where the path ends in `/` or `/.`.
+    """What `path` is inside `root`; a final link is followed only where the path ends in `/` or `/.`.
 
-    Raises FileNotFoundError or NotADirectoryError.
+    Raises NotFound, or NotADirectoryError.
     """
-    base = os.open(root, _ROOT_FLAGS)
+    opened = os.open(root, OPEN_DIRECTORY)
     try:
-        name = posixpath.basename(path.rstrip("/")) or "/"
-        if path.endswith(("/", "/.")) or not path.strip("/."):
-            directory = open_directory(base, path)
-            try:
-                status, target = os.fstat(directory), ""
-            finally:
-                os.close(directory)
-        else:
-            with parent_of(base, path) as place:
-                last = place.name or "."
-                status = os.stat(last, dir_fd=place.parent, follow_symlinks=False)
-                is_link = modes.S_ISLNK(status.st_mode)
-                target = os.readlink(last, dir_fd=place.parent) if is_link else ""
-        return PathStat(name, status.st_size, go_mode(status.st_mode), status.st_mtime_ns, target)
+        descriptor = _open_path(opened, path, follow=_asserts_directory(path))
+        try:
+            status = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        target = _link_target(opened, path) if status_bits.S_ISLNK(status.st_mode) else ""
+    finally:
+        os.close(opened)
+    return PathStat(_base(path), status.st_size, go_mode(status.st_mode), status.st_mtime_ns, target)
+
+
+def real_directory(root: Path, path: str) -> Path:
+    """Where directory `path` really is, its links followed inside `root`; raises FileNotFoundError and the like."""
+    base = os.open(root, OPEN_DIRECTORY)
+    try:
+        found = openat2(base, path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            return Path(real_path(found))
+        finally:
+            os.close(found)
     finally:
         os.close(base)
 
 
 def pack(root: Path, path: str, out: BinaryIO, *, name: str | None = None, follow_final: bool = False) -> None:
-    """Write a tar of `path` and all below it, under `name` (None: its own last name, "": without any).
+    """Write an archive of `path` inside `root`, with everything below it.
 
-    Raises FileNotFoundError or NotADirectoryError.
+    Entries are called `name` and `name/…`; by default the path's last part, "." where it ends in `/.`. With an
+    empty name a directory's content has no prefix and it has no entry itself. Raises NotFound.
     """
-    base = os.open(root, _ROOT_FLAGS)
+    opened = os.open(root, OPEN_DIRECTORY)
     writer = TarWriter(out)
     try:
-        whole = path.endswith(("/", "/.")) or not path.strip("/.")
-        if name is None:
-            name = "." if path.endswith("/.") else posixpath.basename(path.rstrip("/")) or "."
-        if whole:
-            _pack_directory(writer, open_directory(base, path), name or ".", top=bool(name))
-        else:
-            with parent_of(base, path) as place:
-                last = place.name or "."
-                status = os.stat(last, dir_fd=place.parent, follow_symlinks=False)
-                if follow_final and modes.S_ISLNK(status.st_mode):
-                    opened = openat2(base, path, os.O_PATH)
-                    try:
-                        is_directory = modes.S_ISDIR(os.fstat(opened).st_mode)
-                    finally:
-                        os.close(opened)
-                    if is_directory:
-                        _pack_directory(writer, open_directory(base, path), name or ".", top=bool(name))
-                    else:
-                        target = os.path.normpath(
-                            os.path.join(posixpath.dirname(path), os.readlink(last, dir_fd=place.parent))
-                        )
-                        with parent_of(base, target) as final:
-                            writer.file(final.parent, final.name or ".", name)
-                elif modes.S_ISDIR(status.st_mode):
-                    _pack_directory(writer, os.open(last, _DIRECTORY_FLAGS, dir_fd=place.parent), name or ".", top=True)
-                else:
-                    writer.file(place.parent, last, name)
+        _pack(opened, path, writer, _base(path) if name is None else name, follow=follow_final)
         writer.close()
+    except OSError as error:
+        raise Internal(f"archive of {path}: {os.strerror(error.errno or 0).lower()}") from error
     finally:
-        os.close(base)
+        os.close(opened)
 
 
-def _pack_directory(writer: TarWriter, directory: int, name: str, *, top: bool, depth: int = 0) -> None:
-    """Takes over (and closes) the open `directory`."""
+def _pack(root: int, path: str, writer: TarWriter, name: str, *, follow: bool) -> None:
+    descriptor = _open_path(root, path, follow=follow or _asserts_directory(path))
     try:
-        if depth > _DEPTH_LIMIT:
-            raise InvalidArgument(f"directories nested more than {_DEPTH_LIMIT} deep")
-        if top:
-            writer.file(directory, ".", name)
-        for entry in sorted(os.listdir(directory)):
-            inner = f"{name}/{entry}" if name not in ("", ".") or top else entry
+        is_directory = status_bits.S_ISDIR(os.fstat(descriptor).st_mode)
+        if is_directory:
+            directory = os.open(".", OPEN_DIRECTORY, dir_fd=descriptor)
             try:
-                status = os.stat(entry, dir_fd=directory, follow_symlinks=False)
-                if modes.S_ISDIR(status.st_mode):
-                    opened = os.open(entry, _DIRECTORY_FLAGS, dir_fd=directory)
-                    _pack_directory(writer, opened, inner, top=True, depth=depth + 1)
-                else:
-                    writer.file(directory, entry, inner)
-            except FileNotFoundError:
-                continue  # a running container removed it meanwhile
+                if name:
+                    writer.file(directory, ".", name)
+                prefix = name if not name or name.endswith("/") else name + "/"
+                _walk(directory, prefix, writer, 0)
+            finally:
+                os.close(directory)
+            return
     finally:
-        os.close(directory)
+        os.close(descriptor)
+    with parent_of(root, _resolved(root, path) if follow else path) as place:
+        writer.file(place.parent, place.name, name)
+
+
+def _walk(directory: int, prefix: str, writer: TarWriter, depth: int) -> None:
+    if depth > _DEPTH_LIMIT:
+        raise InvalidArgument(f"{prefix[:100]}…: directories are nested deeper than {_DEPTH_LIMIT}")
+    for name in sorted(os.listdir(directory)):
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            writer.file(directory, name, prefix + name)
+            if not status_bits.S_ISDIR(status.st_mode):
+                continue
+            below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # gone since: a running container goes on changing its files
+        try:
+            _walk(below, f"{prefix}{name}/", writer, depth + 1)
+        finally:
+            os.close(below)
 
 
 def unpack(
@@ -148,103 +144,69 @@ def unpack(
     chown: tuple[int, int] | None = None,
     no_overwrite_dir_non_dir: bool = False,
 ) -> None:
-    """Unpack a tar (compressed or not) into `directory` of `root`.
+    """Unpack an archive, compressed or not, into `directory` inside `root`, and read `stream` to its end.
 
-    `chown` gives all files one owner. With `no_overwrite_dir_non_dir` a directory never replaces a file, nor a file
-    a directory. Raises InvalidArgument for what is no tar or leaves the directory, FileNotFoundError.
+    Raises NotFound for the directory, InvalidArgument for what is no tar or does not fit, Internal where the disk
+    fails.
     """
-    base = os.open(root, _ROOT_FLAGS)
+    opened = os.open(root, OPEN_DIRECTORY)
+    directories = Directories(opened, resolve=RESOLVE_IN_ROOT)
+    reader = TarReader(open_compressed(stream))
     try:
-        top = open_directory(base, directory)
-        try:
-            _Unpacker(top, TarReader(open_compressed(stream)), chown, strict=no_overwrite_dir_non_dir).run()
-        finally:
-            os.close(top)
+        os.close(_open_path(opened, directory, follow=True, flags=os.O_DIRECTORY))
+        base = posixpath.normpath("/" + directory).strip("/") if ".." not in directory else directory.strip("/")
+        TreeWriter(reader, directories, Options(base, chown, no_overwrite_dir_non_dir)).run()
+        reader.drain()
+    except OSError as error:
+        raise Internal(f"{directory}: {os.strerror(error.errno or 0).lower()}") from error
     finally:
-        os.close(base)
+        directories.forget()
+        os.close(opened)
 
 
-class _Unpacker:
-    """Below the directory no link is followed at all: what is there may be the container's trap."""
-
-    def __init__(self, top: int, reader: TarReader, chown: tuple[int, int] | None, *, strict: bool) -> None:
-        self._top = top
-        self._reader = reader
-        self._chown = chown
-        self._strict = strict
-        self._times: dict[str, int] = {}
-
-    def run(self) -> None:
-        for entry in self._reader:
-            path = clean_name(entry.name)
-            if not path:
-                continue
-            parent_path, _, name = path.rpartition("/")
-            try:
-                parent = open_directory(self._top, parent_path, create=True)
-            except NotADirectoryError as error:
-                raise InvalidArgument(f'cannot write "{entry.name}": a part of its path is not a directory') from error
-            try:
-                self._add(entry, path, parent, name)
-            finally:
-                os.close(parent)
-        for path in sorted(self._times, reverse=True):
-            parent_path, _, name = path.rpartition("/")
-            parent = open_directory(self._top, parent_path)
-            try:
-                os.utime(name, ns=(self._times[path], self._times[path]), dir_fd=parent, follow_symlinks=False)
-            finally:
-                os.close(parent)
-
-    def _add(self, entry: Entry, path: str, parent: int, name: str) -> None:
-        old = _mode_of(parent, name)
-        if old is not None:
-            is_directory = modes.S_ISDIR(old)
-            if self._strict and is_directory != (entry.type == DIRECTORY):
-                kinds = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
-                raise InvalidArgument(f'cannot overwrite {kinds[0]} "{name}" with {kinds[1]} "{name}"')
-            if not (is_directory and entry.type == DIRECTORY):
-                remove_tree(parent, name)
-                old = None
-        uid, gid = self._chown or (entry.uid, entry.gid)
-        if entry.type == FILE:
-            descriptor = os.open(name, _CREATE, 0o600, dir_fd=parent)
-            try:
-                self._reader.copy(descriptor)
-                os.fchown(descriptor, uid, gid)
-                os.fchmod(descriptor, entry.mode & 0o7777)
-                if entry.xattrs:
-                    set_xattrs(descriptor, entry.xattrs)
-                os.utime(descriptor, ns=(entry.mtime, entry.mtime))
-            finally:
-                os.close(descriptor)
-            return
-        if entry.type == LINK:
-            target_parent, _, target = clean_name(entry.link).rpartition("/")
-            source = open_directory(self._top, target_parent)
-            try:
-                os.link(target, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
-            finally:
-                os.close(source)
-            return
-        if entry.type == DIRECTORY:
-            if old is None:
-                os.mkdir(name, 0o755, dir_fd=parent)
-            self._times[path] = entry.mtime
-        elif entry.type == SYMLINK:
-            os.symlink(entry.link, name, dir_fd=parent)
-        elif entry.type in _NODES:
-            os.mknod(name, _NODES[entry.type] | 0o600, os.makedev(entry.major, entry.minor), dir_fd=parent)
-        else:
-            raise InvalidArgument(f'archive entry "{entry.name}" has unknown type {entry.type!r}')
-        os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
-        if entry.type != SYMLINK:
-            os.chmod(name, entry.mode & 0o7777, dir_fd=parent)
-            os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
+def _asserts_directory(path: str) -> bool:
+    return path.endswith(("/", "/."))
 
 
-def _mode_of(parent: int, name: str) -> int | None:
+def _base(path: str) -> str:
+    """Go's filepath.Base: the last part without trailing slashes, "." where the path ends in `/.`."""
+    stripped = path.rstrip("/")
+    return stripped.rpartition("/")[2] if stripped else "/"
+
+
+def _open_path(root: int, path: str, *, follow: bool, flags: int = 0) -> int:
+    """An O_PATH descriptor of `path` inside an open root; raises NotFound, NotADirectoryError."""
+    flags |= os.O_PATH | (0 if follow else os.O_NOFOLLOW) | (os.O_DIRECTORY if _asserts_directory(path) else 0)
     try:
-        return os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return None
+        return openat2(root, path.lstrip("/") or ".", flags)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL):
+            raise NotFound(f"lstat {path}: no such file or directory") from error
+        raise
+
+
+def _resolved(root: int, path: str) -> str:
+    """`path` inside the root with every link followed, as the root's own absolute path."""
+    descriptor = _open_path(root, path, follow=True)
+    try:
+        return _inside(root, descriptor) or path
+    finally:
+        os.close(descriptor)
+
+
+def _inside(root: int, descriptor: int) -> str:
+    """Where an open object is below the root, "" where the kernel cannot tell."""
+    top, found = real_path(root).rstrip("/"), real_path(descriptor)
+    return found[len(top) :] if found.startswith(top + "/") else ""
+
+
+def _link_target(root: int, path: str) -> str:
+    """Where a link leads inside the root, as far as that exists."""
+    with parent_of(root, path) as place:
+        target = os.readlink(place.name, dir_fd=place.parent)
+        here = _inside(root, place.parent) or "/"
+    lexical = posixpath.normpath(posixpath.join(here, target))
+    try:
+        return _resolved(root, lexical)
+    except (NotFound, OSError):
+        return lexical

@@ -1,20 +1,41 @@
 """Compressed streams, read by decompressors in this process: gzip, zstd, xz, bzip2, or plain."""
 
 import io
-import zlib
-from typing import BinaryIO, cast
+from collections.abc import Callable
+from typing import Any, BinaryIO, Final, cast
 
 from gantry.errors import InvalidArgument
 
-GZIP = b"\x1f\x8b\x08"
-ZSTD = b"\x28\xb5\x2f\xfd"
-XZ = b"\xfd7zXZ\x00"
-BZIP2 = b"BZh"
-
-READ_ERRORS: tuple[type[Exception], ...] = (EOFError, zlib.error, OSError, ValueError)
+_MAGIC: Final = ((b"\x1f\x8b\x08", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\x00", "xz"), (b"BZh", "bzip2"))
+_CHUNK = 256 << 10
+_XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB, a hostile header may ask for 4 GiB
 
 
-class _Peeked(io.RawIOBase):
+def detect(head: bytes) -> str:
+    """The compression that `head` (six bytes or more) announces: gzip, zstd, xz, bzip2, or "" for none."""
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    return ""
+
+
+def open_compressed(stream: BinaryIO) -> BinaryIO:
+    """The uncompressed bytes of `stream`, by its magic number; what is not compressed comes as it is.
+
+    Reading raises InvalidArgument where the compressed data is corrupt or cut off.
+    """
+    head = b""
+    while len(head) < 10:
+        more = stream.read(10 - len(head))
+        if not more:
+            break
+        head += more
+    kind = detect(head)
+    whole = Peeked(head, stream)
+    return cast("BinaryIO", Decompressed(whole, kind) if kind else whole)
+
+
+class Peeked(io.RawIOBase):
     """A stream whose first bytes were already read."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
@@ -24,58 +45,76 @@ class _Peeked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        if self._head:
-            count = min(len(buffer), len(self._head))
-            buffer[:count] = self._head[:count]
-            self._head = self._head[count:]
-            return count
-        data = self._rest.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+    def read(self, size: int = -1) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        data = self._head if size < 0 else self._head[:size]
+        self._head = self._head[len(data) :]
+        if size < 0:
+            return data + self._rest.read()
+        return data
 
 
-def detect(head: bytes) -> str:
-    """The compression that `head` (ten bytes or more) announces: gzip, zstd, xz, bzip2, or "" for none."""
-    for magic, name in ((GZIP, "gzip"), (ZSTD, "zstd"), (XZ, "xz"), (BZIP2, "bzip2")):
-        if head.startswith(magic):
-            return name
-    return ""
+class Decompressed(io.RawIOBase):
+    """Decompresses one stream after the other, as the command line tools do; ignores garbage at the end."""
+
+    def __init__(self, source: Peeked, kind: str) -> None:
+        self._source = source
+        self._kind = kind
+        self._make, self._errors = _decompressor(kind)
+        self._current = self._make()
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes, b"" at the end; everything where `size` is negative."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_CHUNK), b""))
+        while size and not self._ended:
+            data = self._step(size)
+            if data:
+                return data
+        return b""
+
+    def _step(self, size: int) -> bytes:
+        fed = b""
+        if self._current.eof:
+            left = self._current.unused_data or self._source.read(_CHUNK)
+            left = left.lstrip(b"\0") if self._kind == "xz" else left
+            while len(left) < 6 and (more := self._source.read(_CHUNK)):
+                left += more
+            if detect(left) != self._kind:
+                self._ended = True
+                return b""
+            self._current = self._make()
+            fed = left
+        elif self._current.needs_input:
+            fed = self._source.read(_CHUNK)
+            if not fed:
+                raise InvalidArgument("unexpected EOF")
+        try:
+            return cast("bytes", self._current.decompress(fed, size))
+        except self._errors as error:
+            raise InvalidArgument(f"{self._kind}: {' '.join(str(error).split()).lower()}") from error
 
 
-def open_compressed(stream: BinaryIO) -> BinaryIO:
-    """The uncompressed bytes of `stream`, by its magic number; what is not compressed comes as it is."""
-    head = b""
-    while len(head) < 10:
-        more = stream.read(10 - len(head))
-        if not more:
-            break
-        head += more
-    whole = cast("BinaryIO", io.BufferedReader(_Peeked(head, stream), 1 << 20))
-    kind = detect(head)
+def _decompressor(kind: str) -> tuple[Callable[[], Any], tuple[type[Exception], ...]]:
+    """A maker of objects with lzma.LZMADecompressor's interface, and the errors that these raise."""
     if kind == "gzip":
-        from isal import igzip
+        from isal import igzip_lib
 
-        return cast("BinaryIO", igzip.open(whole, "rb"))  # type: ignore[no-untyped-call]
+        corrupt = cast("type[Exception]", igzip_lib.IsalError)
+        return (lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)), (corrupt, ValueError)
     if kind == "zstd":
-        return _open_zstd(whole)
+        from gantry.oci.zstandard import zstd
+
+        return zstd.ZstdDecompressor, (zstd.ZstdError,)
     if kind == "xz":
         import lzma
 
-        return cast("BinaryIO", lzma.open(whole, "rb"))
-    if kind == "bzip2":
-        import bz2
+        return (lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)), (lzma.LZMAError, MemoryError)
+    import bz2
 
-        return cast("BinaryIO", bz2.open(whole, "rb"))
-    return whole
-
-
-def _open_zstd(stream: BinaryIO) -> BinaryIO:
-    try:
-        from backports import zstd
-    except ImportError:
-        try:
-            from compression import zstd  # type: ignore[import-not-found, no-redef]
-        except ImportError as error:
-            raise InvalidArgument("zstd is not available: install backports.zstd") from error
-    return cast("BinaryIO", zstd.open(stream, "rb"))
+    return bz2.BZ2Decompressor, (OSError, ValueError)

@@ -65,6 +65,16 @@ class BlobStore:
     def writer(self) -> "FileWriter":
         return FileWriter(self._ingest / secrets.token_hex(8), self)
 
+    def publish_index(self, data: bytes) -> None:
+        """Replace `index.json`. It is derived from the state and needs no fsync."""
+        temporary = self._ingest / f"index-{secrets.token_hex(8)}"
+        try:
+            temporary.write_bytes(data)
+            temporary.replace(self.root / "index.json")
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise Internal(f"write {self.root / 'index.json'}: {error.strerror}") from error
+
     def put(self, data: bytes) -> BlobInfo:
         """Store a small document."""
         with self.writer() as writer:

@@ -1,27 +1,30 @@
 """From layer blobs to snapshots and back."""
 
 import hashlib
-import io
+import os
+import queue
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from gantry.errors import Conflict, Internal, InvalidArgument, NotFound
 from gantry.linux import mount
 from gantry.model.task import Mount
-from gantry.oci.compression import READ_ERRORS, open_compressed
+from gantry.oci.compression import open_compressed
 from gantry.oci.diff import changes, write_layer
 from gantry.oci.documents import OCI_LAYER, chain_ids
 from gantry.oci.layer import apply_layer
 from gantry.ports import LayerInfo
-from gantry.store.content import BlobStore, FileWriter
+from gantry.store.content import BlobStore
 from gantry.store.snapshots import OverlaySnapshotter
 from gantry.trace import span
 
 EXTRACTING = "extract-"
+_CHUNK = 1 << 20
+_AHEAD = 8  # chunks
 
 
 class OverlayLayers:
@@ -33,7 +36,7 @@ class OverlayLayers:
         self._snapshots = snapshots
         self._mounts = mounts
         self._guard = threading.Lock()
-        self._chains: dict[str, threading.Lock] = {}
+        self._chains: dict[str, tuple[threading.Lock, int]] = {}
         mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in mounts.iterdir():
             mount.unmount_all(left)
@@ -44,48 +47,65 @@ class OverlayLayers:
 
     def unpack(self, digest: str, diff_id: str, parent: str) -> str:
         chain = chain_ids([parent, diff_id])[1] if parent else diff_id
-        with self._guard:
-            lock = self._chains.setdefault(chain, threading.Lock())
-        with lock, span("unpack"):
+        with self._only_one(chain), span("unpack"):
             try:
                 self._snapshots.stat(chain)
             except NotFound:
                 self._unpack(digest, diff_id, parent, chain)
         return chain
 
+    @contextmanager
+    def _only_one(self, chain: str) -> Iterator[None]:
+        """Hold the lock of one chain; it exists as long as somebody uses it."""
+        with self._guard:
+            lock, users = self._chains.get(chain, (threading.Lock(), 0))
+            self._chains[chain] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, users = self._chains[chain]
+                if users == 1:
+                    del self._chains[chain]
+                else:
+                    self._chains[chain] = lock, users - 1
+
     def _unpack(self, digest: str, diff_id: str, parent: str, chain: str) -> None:
         key = EXTRACTING + secrets.token_hex(8)
         self._snapshots.prepare(key, parent)
         try:
-            with self._content.open(digest) as blob:
-                hashing = _Hashing(open_compressed(blob))
-                try:
-                    apply_layer(cast("BinaryIO", hashing), self._snapshots.upper(key))
-                    hashing.drain()
-                except OSError as error:
-                    if error.errno is None:
-                        raise InvalidArgument(f"layer {digest}: {error}") from error
-                    raise Internal(f"layer {digest}: {(error.strerror or str(error)).lower()}") from error
-                except READ_ERRORS as error:
-                    raise InvalidArgument(f"layer {digest}: {error}") from error
-            hashing.verify(diff_id)
-            self._snapshots.commit(chain, key)
+            size = self._apply(key, digest, diff_id)
+            self._snapshots.commit(chain, key, size)
         except Conflict:
-            self._snapshots.remove(key)  # another daemon's thread was first: the content is the same
-        except BaseException:
+            self._snapshots.remove(key)  # the chain has come by another way: the content is the same
+        except BaseException as error:
             self._snapshots.remove(key)
+            if isinstance(error, OSError):
+                raise Internal(f"failed to register layer: {os.strerror(error.errno or 0).lower()}") from error
             raise
+
+    def _apply(self, key: str, digest: str, diff_id: str) -> int:
+        stack = self._snapshots.layers(key)
+        with self._content.open(digest) as blob:
+            if digest == diff_id:  # not compressed: the store has verified these bytes
+                return apply_layer(blob, stack[0], stack[1:])
+            with Readahead(open_compressed(blob)) as ahead:
+                size = apply_layer(cast("BinaryIO", ahead), stack[0], stack[1:])
+                actual = ahead.digest()
+        if actual != diff_id:
+            raise InvalidArgument(f"wrong diff id calculated on extraction {actual}, expected {diff_id}")
+        return size
 
     def capture(self, key: str) -> LayerInfo:
         stack = self._snapshots.layers(key)
         with self._content.writer() as writer:
-            counting = _Counting(writer)
             try:
-                write_layer(stack[0], stack[1:], cast("BinaryIO", counting))
+                size = write_layer(stack[0], stack[1:], cast("BinaryIO", writer))
             except OSError as error:
-                raise Internal(f"capture of {key}: {error}") from error
+                raise Internal(f"capture of {key}: {os.strerror(error.errno or 0).lower()}") from error
             blob = writer.commit()
-        return LayerInfo(blob.digest, blob.digest, blob.size, counting.size, OCI_LAYER)
+        return LayerInfo(blob.digest, blob.digest, blob.size, size, OCI_LAYER)
 
     def changes(self, key: str) -> list[tuple[int, str]]:
         stack = self._snapshots.layers(key)
@@ -103,38 +123,61 @@ class OverlayLayers:
             yield target
 
 
-class _Hashing(io.RawIOBase):
-    """Passes a stream on and hashes what goes by."""
+class Readahead:
+    """Reads and hashes (and so decompresses) a stream in a thread of its own, a few chunks ahead of its reader."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
+        self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
+        self._stop = threading.Event()
+        self._rest = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="gantry-readahead")
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                data = self._stream.read(_CHUNK)
+                self._hash.update(data)
+                self._queue.put(data)
+                if not data:
+                    return
+        except Exception as error:  # noqa: BLE001 - handed to the reader, whose error it is
+            self._queue.put(error)
 
     def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
+        """At least one byte, b"" at the end."""
+        if not self._rest and not self._ended:
+            item = self._queue.get()
+            if isinstance(item, Exception):
+                self._ended = True
+                raise item
+            self._rest = item
+            self._ended = not item
+        data = self._rest if size < 0 else self._rest[:size]
+        self._rest = self._rest[len(data) :]
         return data
 
-    def drain(self) -> None:
-        while self.read(1 << 20):
-            pass
+    def digest(self) -> str:
+        """The digest of everything, once `read` has come to the end."""
+        self._thread.join()
+        return "sha256:" + self._hash.hexdigest()
 
-    def verify(self, diff_id: str) -> None:
-        actual = "sha256:" + self._hash.hexdigest()
-        if actual != diff_id:
-            raise InvalidArgument(f"wrong diff id calculated on extraction {actual}, expected {diff_id}")
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        while self._thread.is_alive():
+            try:
+                self._queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        self._thread.join()
 
 
-class _Counting:
-    """A blob writer as a file."""
-
-    def __init__(self, writer: FileWriter) -> None:
-        self._writer = writer
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        self.size += len(data)
-        return self._writer.write(data)
-
-    def flush(self) -> None:
-        """Nothing is buffered here."""
+def _check(actual: str, diff_id: str) -> None:
+    if actual != diff_id:
+        raise InvalidArgument(f"wrong diff id calculated on extraction {actual}, expected {diff_id}")

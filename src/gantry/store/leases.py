@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gantry.model import timestamp
+
 
 class MemoryLeases:
     """Implements `ports.Leases`.
@@ -14,26 +16,32 @@ class MemoryLeases:
 
     def __init__(self) -> None:
         self._held: Counter[str] = Counter()
+        self._open: dict[int, int] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def lease(self, *resources: str) -> Iterator["Lease"]:
         lease = Lease(self)
+        with self._lock:
+            self._open[id(lease)] = timestamp.now()
         try:
             lease.add(*resources)
             yield lease
         finally:
             with self._lock:
+                del self._open[id(lease)]
                 self._held -= Counter(lease.resources)
 
     def hold(self, resources: tuple[str, ...]) -> None:
         with self._lock:
             self._held.update(resources)
 
-    def held(self) -> frozenset[str]:
-        """Everything that some lease names now."""
+    @contextmanager
+    def guard(self, resource: str, made_at: int) -> Iterator[bool]:
+        """Whether some lease shields what was made at that time; no lease begins or grows inside the block."""
         with self._lock:
-            return frozenset(self._held)
+            oldest = min(self._open.values(), default=made_at + 1)
+            yield resource in self._held or made_at >= oldest
 
 
 class Lease:

@@ -116,7 +116,7 @@ class SQLiteTransaction:
         return [self._decode(table, row[0]) for row in rows]
 
     def put(self, table: Table, key: str, record: Any) -> None:
-        name = getattr(record, table.unique) if table.unique else None
+        name = getattr(record, table.unique) or None if table.unique else None
         try:
             self._connection.execute(
                 "INSERT INTO records (kind, key, name, json) VALUES (?, ?, ?, ?)"

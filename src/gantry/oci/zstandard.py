@@ -1,0 +1,10 @@
+"""The zstd module: part of Python from 3.14 on, a backport before."""
+
+import sys
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["zstd"]

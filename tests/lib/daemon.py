@@ -85,6 +85,9 @@ class Daemon:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        configuration = self.directory / "daemon.json"
+        if not configuration.exists():
+            configuration.write_text("{}")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -93,7 +96,7 @@ class Daemon:
                     "--data-root", str(self.data_root),
                     "--exec-root", str(self.exec_root),
                     "--pidfile", str(self.directory / "gantryd.pid"),
-                    "--config-file", str(self.directory / "daemon.json"),
+                    "--config-file", str(configuration),
                     *self._options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,

@@ -12,11 +12,10 @@ from aiohttp import web
 from gantry.aio import TaskOwner, run_blocking
 from gantry.api.query import boolean
 from gantry.api.routing import Route
-from gantry.engine.archive import Archives
+from gantry.engine.archive import Archives, PathStat
 from gantry.engine.containers import Containers
 from gantry.errors import InvalidArgument
 from gantry.model.timestamp import rfc3339
-from gantry.oci.archive import PathStat
 
 STAT_HEADER = "X-Docker-Container-Path-Stat"
 _CHUNK = 1 << 18

@@ -12,6 +12,8 @@ from gantry.model.container import Container
 from gantry.oci import archive
 from gantry.oci.archive import PathStat
 
+__all__ = ["Archives", "PathStat", "Reading"]
+
 
 class Archives:
     """The three `/containers/{id}/archive` operations, and export."""

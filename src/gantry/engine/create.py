@@ -14,7 +14,6 @@ from gantry.engine.mounts import requested_mounts
 from gantry.engine.naming import invent_name
 from gantry.engine.registry import Registry
 from gantry.errors import InvalidArgument, NotFound
-from gantry.linux.openat2 import open_directory, real_path
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, LogConfig, MountPoint
 from gantry.model.identity import new_id
@@ -22,6 +21,7 @@ from gantry.model.image import Image
 from gantry.model.instance import Instance
 from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
+from gantry.oci.archive import real_directory
 from gantry.ports import Events, Images, Layers, Networks, Snapshotter, TaskFacts, Volumes
 
 MEMORY_MINIMUM = 6 << 20
@@ -189,23 +189,10 @@ class Creator:
             root = await run_blocking(context.__enter__)
             stack.push_async_callback(run_blocking, context.__exit__, None, None, None)
             try:
-                source = await run_blocking(_inside, root, mount.destination)
+                source = await run_blocking(real_directory, root, mount.destination)
             except (FileNotFoundError, NotADirectoryError):
                 return
             await self._volumes.copy_up(mount.name, source, mount.subpath)
-
-
-def _inside(root: Path, path: str) -> Path:
-    """Where directory `path` of a container's root really is, with its links followed inside that root."""
-    descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        found = open_directory(descriptor, path)
-        try:
-            return Path(real_path(found))
-        finally:
-            os.close(found)
-    finally:
-        os.close(descriptor)
 
 
 def _has_entries(path: str) -> bool:

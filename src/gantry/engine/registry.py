@@ -29,6 +29,10 @@ class Registry:
     def __contains__(self, container_id: str) -> bool:
         return container_id in self._records
 
+    def using_volume(self, name: str) -> list[str]:
+        """The containers, running or not, that are configured with a volume."""
+        return [c.id for c in self if any(m.type == "volume" and m.name == name for m in c.mounts)]
+
     def lock(self, container_id: str) -> asyncio.Lock:
         return self._locks.setdefault(container_id, asyncio.Lock())
 

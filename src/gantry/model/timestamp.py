@@ -1,6 +1,6 @@
 """Times: nanoseconds since the epoch inside, RFC 3339 with nanoseconds outside, as Go writes them."""
 
-import datetime
+import datetime as dt
 import time
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -31,7 +31,7 @@ def parse_rfc3339(text: str) -> int:
         end = next((i for i, c in enumerate(tail) if not c.isdecimal()), len(tail))
         fraction, zone = tail[:end], tail[end:]
         head += zone
-    moment = datetime.datetime.fromisoformat(head.replace("Z", "+00:00").replace("z", "+00:00"))
+    moment = dt.datetime.fromisoformat(head.replace("Z", "+00:00").replace("z", "+00:00"))
     if moment.tzinfo is None:
         raise ValueError(f"no time zone in {text!r}")
     return int(moment.timestamp()) * 1_000_000_000 + int((fraction + "0" * 9)[:9])

@@ -139,8 +139,10 @@ def attach(sandboxes: Sandboxes, record: NetworkRecord, endpoint: EndpointRecord
                     )
                 )
             try:
-                if not record.icc and (port := kernel.link(endpoint.link)) is not None:
-                    kernel.request(netlink.isolate_port(port.number))
+                # Where br_netfilter is loaded, a packet to one's own published port comes back by its own bridge port.
+                hairpin = bool(made.ports)
+                if (hairpin or not record.icc) and (port := kernel.link(endpoint.link)) is not None:
+                    kernel.request(netlink.set_port(port.number, isolated=not record.icc, hairpin=hairpin))
                 sandboxes.run(made.container_id, lambda: _configure(endpoint))
             except BaseException:
                 netlink.delete_links([endpoint.link])

@@ -153,8 +153,6 @@ class RuntimeManager:
             unit.hub.end()
             await run_blocking(bundle.remove)
             raise
-        if process.tty and process.console_size:
-            conmon.resize(bundle.control, *process.console_size)
         task.execs[spec.exec_id] = unit
         self._owner.spawn(self._tidy_exec(task, unit), name=f"exec {spec.exec_id[:12]}")
         self._launcher.separate(self._owner, run.conmon)

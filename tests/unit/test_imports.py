@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "logs": {"ports", "linux", "oci"},
     "registry": {"ports", "oci"},
     "engine": {"ports", "oci"},
-    "build": {"ports", "oci"},
+    "build": {"ports", "linux", "oci"},
     "api": {"wire", "engine", "build", "ports"},
     "daemon": {
         "wire", "ports", "linux", "oci", "store", "runtime", "network", "volumes", "logs", "registry", "engine",

@@ -20,7 +20,13 @@ _REPLAY = 10_000  # events of a running step that a second build is told when it
 
 
 class Op(Protocol[R]):
-    """One operation. A result is remembered under both keys, each "" where there is none."""
+    """One operation. A result is remembered under both keys, each "" where there is none.
+
+    `shareable` says that it may outlive the build that started it, because another one waits for it too.
+    """
+
+    @property
+    def shareable(self) -> bool: ...
 
     def cache_key(self, inputs: Sequence[R]) -> str:
         """A key that follows from the definition and the inputs alone; cheap."""
@@ -136,7 +142,7 @@ class Solver(Generic[R]):
 
     async def _share(self, keys: Sequence[str], vertex: Vertex[R], inputs: Sequence[R], log: StepLog) -> R:
         # A fresh run is nobody else's: whoever asks for it wants it to begin after he asked.
-        name = "" if vertex.fresh or not keys else keys[-1]
+        name = "" if vertex.fresh or not keys or not vertex.op.shareable else keys[-1]
         running = self._running.get(name) if name else None
         if running is None or running.task is None or running.task.done():
             running = _Running()

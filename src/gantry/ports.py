@@ -409,7 +409,7 @@ class Networks(Protocol):
     async def create(self, request: NetworkRequest) -> Network: ...
 
     async def delete(self, network_id: str) -> None:
-        """Conflict while it has endpoints; Forbidden for the predefined ones."""
+        """Forbidden while it has endpoints, and for the predefined ones."""
         ...
 
     async def get(self, name_or_id: str) -> Network:
@@ -423,7 +423,7 @@ class Networks(Protocol):
         ...
 
     async def attach(self, container: Container, network: Network, request: EndpointRequest) -> Endpoint:
-        """Interface, addresses, routes and published ports; Conflict where a port is taken."""
+        """Interface, addresses, routes and published ports; Internal, with Docker's words, where a port is taken."""
         ...
 
     async def detach(self, container_id: str, network_id: str) -> None: ...
@@ -467,6 +467,18 @@ class Volumes(Protocol):
 
     async def copy_up(self, name: str, source: Path, subpath: str) -> None:
         """Fill an empty volume with the image's content at its destination (`source`, already resolved)."""
+        ...
+
+
+class VolumeUse(Protocol):
+    """Who has a volume, and how much is in it (implemented beside `Volumes`)."""
+
+    def in_use(self, name: str) -> Sequence[str]:
+        """The containers, running or not, that have the volume."""
+        ...
+
+    async def size(self, name: str) -> int:
+        """Bytes in a volume."""
         ...
 
 

@@ -1,29 +1,34 @@
 """The `/volumes` operations of the Engine API."""
 
-import re
-from typing import Any
+from collections.abc import Callable
 
 from aiohttp import web
 
+from gantry.api.networks import labels_match, named
 from gantry.api.query import boolean, filters, json_body
 from gantry.api.routing import Route, api_version
 from gantry.engine.volumes import VolumeCases
-from gantry.errors import InvalidArgument
+from gantry.errors import InvalidArgument, Unavailable
 from gantry.model.volume import Volume
-from gantry.wire.containers import convert, plain_object
+from gantry.wire import volumes as wire
+from gantry.wire.errors import decode
 
 _LIST = frozenset({"dangling", "driver", "label", "name"})
-_PRUNE = frozenset({"all", "label", "label!"})
+_PRUNE = frozenset({"label", "label!", "all"})
+_GO_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_GO_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_PRUNE_NAMED_BEFORE = (1, 42)  # older versions prune named volumes as well
 
 
 def routes(volumes: VolumeCases) -> list[Route]:
     h = _Handlers(volumes)
     return [
-        Route("GET", "/volumes", h.all),
+        Route("GET", "/volumes", h.list),
         Route("POST", "/volumes/create", h.create),
         Route("POST", "/volumes/prune", h.prune),
-        Route("GET", "/volumes/{name}", h.inspect),
-        Route("DELETE", "/volumes/{name}", h.remove),
+        Route("GET", "/volumes/{name:.+}", h.inspect),
+        Route("PUT", "/volumes/{name:.+}", h.update),
+        Route("DELETE", "/volumes/{name:.+}", h.remove),
     ]
 
 
@@ -31,83 +36,67 @@ class _Handlers:
     def __init__(self, volumes: VolumeCases) -> None:
         self._volumes = volumes
 
-    async def all(self, request: web.Request) -> web.StreamResponse:
-        wanted = _known(filters(request), _LIST)
-        found = [volume for volume in await self._volumes.all() if self._matches(volume, wanted)]
-        return web.json_response({"Volumes": [_encode(volume) for volume in found], "Warnings": None})
-
-    def _matches(self, volume: Volume, wanted: dict[str, list[str]]) -> bool:
-        if dangling := wanted.get("dangling"):
-            if dangling[-1] not in ("0", "1", "true", "false"):
-                raise InvalidArgument(f"invalid filter 'dangling={dangling}'")
-            if (dangling[-1] in ("1", "true")) == bool(self._volumes.users(volume.name)):
-                return False
-        names = wanted.get("name")
-        if names and not any(value in volume.name or _search(value, volume.name) for value in names):
-            return False
-        if wanted.get("driver") and volume.driver not in wanted["driver"]:
-            return False
-        return _labels(volume, wanted)
-
-    async def create(self, request: web.Request) -> web.StreamResponse:
-        body = await json_body(request)
-        plain = plain_object(body) if body.strip() else {}
-        made = await self._volumes.create(
-            convert(plain.get("Name", ""), str, "Name"),
-            convert(plain.get("Driver", ""), str, "Driver"),
-            convert(plain.get("DriverOpts", {}), dict[str, str], "DriverOpts"),
-            convert(plain.get("Labels", {}), dict[str, str], "Labels"),
-        )
-        return web.json_response(_encode(made), status=201)
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        matches = _list_filter(filters(request), self._volumes)
+        shown = [wire.volume(volume) for volume in await self._volumes.list() if matches(volume)]
+        return web.json_response({"Volumes": shown, "Warnings": None})
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(_encode(await self._volumes.get(request.match_info["name"])))
+        return web.json_response(wire.volume(await self._volumes.get(request.match_info["name"])))
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        asked = decode(await json_body(request) or b"{}", wire.VolumeCreate)
+        volume = await self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
+        return web.json_response(wire.volume(volume), status=201)
+
+    async def update(self, _: web.Request) -> web.StreamResponse:
+        raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         await self._volumes.remove(request.match_info["name"], force=boolean(request, "force"))
         return web.Response(status=204)
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
-        wanted = _known(filters(request), _PRUNE)
-        # From API 1.42 on, volumes with a name stay unless `all` is given.
-        everything = api_version(request) < (1, 42) or (wanted.get("all") or ["0"])[-1] in ("1", "true")
-        removed = await self._volumes.prune(
-            lambda volume: not _labels(volume, wanted) or not (everything or volume.anonymous)
+        wanted = filters(request)
+        _check_keys(wanted, _PRUNE)
+        everything = _all(wanted) or api_version(request) < _PRUNE_NAMED_BEFORE
+
+        def keep(volume: Volume) -> bool:
+            return not labels_match(volume.labels, wanted) or not (everything or volume.anonymous)
+
+        pruned = await self._volumes.prune(keep)
+        return web.json_response({"VolumesDeleted": pruned.names, "SpaceReclaimed": pruned.size})
+
+
+def _list_filter(wanted: dict[str, list[str]], volumes: VolumeCases) -> Callable[[Volume], bool]:
+    _check_keys(wanted, _LIST)
+    values = wanted.get("dangling", [])
+    if values and (len(values) > 1 or values[0] not in ("1", "true", "0", "false")):
+        raise InvalidArgument(f"invalid filter 'dangling=[{' '.join(values)}]'")
+    dangling = values[0] in ("1", "true") if values else None
+
+    def matches(volume: Volume) -> bool:
+        return (
+            named(wanted.get("name"), volume.name)
+            and (not wanted.get("driver") or volume.driver in wanted["driver"])
+            and labels_match(volume.labels, wanted)
+            and (dangling is None or dangling == volumes.dangling(volume))
         )
-        return web.json_response({"VolumesDeleted": removed or None, "SpaceReclaimed": 0})
+
+    return matches
 
 
-def _known(wanted: dict[str, list[str]], known: frozenset[str]) -> dict[str, list[str]]:
+def _all(wanted: dict[str, list[str]]) -> bool:
+    values = wanted.get("all", [])
+    if len(values) > 1:
+        raise InvalidArgument(f"invalid filter 'all': only one value is expected, got {len(values)}")
+    for value in values:
+        if value not in _GO_TRUE | _GO_FALSE:
+            raise InvalidArgument(f"invalid filter 'all': strconv.ParseBool: parsing \"{value}\": invalid syntax")
+    return any(value in _GO_TRUE for value in values)
+
+
+def _check_keys(wanted: dict[str, list[str]], known: frozenset[str]) -> None:
     for name in wanted:
         if name not in known:
             raise InvalidArgument(f"invalid filter '{name}'")
-    return wanted
-
-
-def _labels(volume: Volume, wanted: dict[str, list[str]]) -> bool:
-    labels = volume.labels or {}
-
-    def has(text: str) -> bool:
-        key, equals, value = text.partition("=")
-        return key in labels and (not equals or labels[key] == value)
-
-    return all(has(text) for text in wanted.get("label", ())) and not any(has(t) for t in wanted.get("label!", ()))
-
-
-def _search(pattern: str, text: str) -> bool:
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return False
-
-
-def _encode(volume: Volume) -> dict[str, Any]:
-    return {
-        "CreatedAt": volume.created_at.partition(".")[0].removesuffix("Z") + "Z",
-        "Driver": volume.driver,
-        "Labels": volume.labels,
-        "Mountpoint": volume.mountpoint,
-        "Name": volume.name,
-        "Options": volume.options,
-        "Scope": volume.scope,
-    }

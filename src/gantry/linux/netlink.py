@@ -119,7 +119,7 @@ def set_link(name: str, *, up: bool | None = None, mtu: int = 0, alias: str = ""
 
 
 def set_port(number: int, *, isolated: bool = False, hairpin: bool = False) -> Message:
-    """A bridge port: `isolated` ones exchange no frames with each other, `hairpin` sends frames back where they came."""
+    """A bridge port: `isolated` ones exchange no frames with each other, `hairpin` may send back what it received."""
     body = _IFINFO.pack(socket.AF_BRIDGE, 0, number, 0, 0)
     options = _attribute(_BRPORT_ISOLATED, bytes([isolated])) + _attribute(_BRPORT_MODE, bytes([hairpin]))
     return Message(RTM_SETLINK, 0, body + _nested(_IFLA_PROTINFO, options), f"configure bridge port {number}")

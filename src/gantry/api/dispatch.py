@@ -63,6 +63,7 @@ class Dispatcher:
         self.matcher = Matcher(routes)
         self._headers = dict(headers)
         self._owner = TaskOwner("requests")
+        self._live: dict[asyncio.Task[web.StreamResponse], web.Request] = {}
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         path = request.path
@@ -92,6 +93,8 @@ class Dispatcher:
 
     async def _run_to_its_end(self, handler: Handler, request: web.Request) -> web.StreamResponse:
         task = self._owner.spawn(self._run(handler, request), name=f"{request.method} {request.path}")
+        self._live[task] = request
+        task.add_done_callback(self._live.pop)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -139,7 +142,10 @@ class Dispatcher:
         response.headers["Server"] = self._headers["Server"]
 
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109
-        """Wait for requests that run to their end, then cancel what is left."""
+        """Let what changes something run to its end, at most `timeout` seconds; streams end now."""
+        for task, request in self._live.items():
+            if request.get(ABANDONABLE_KEY) or HIJACKED_KEY in request:
+                task.cancel()
         await self._owner.drain(timeout)
         await self._owner.close()
 

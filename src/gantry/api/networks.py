@@ -25,8 +25,8 @@ _FALSE = frozenset({"0", "false"})
 def routes(networks: NetworkCases) -> list[Route]:
     h = _Handlers(networks)
     return [
-        Route("GET", "/networks", h.list),
-        Route("GET", "/networks/", h.list),
+        Route("GET", "/networks", h.all),
+        Route("GET", "/networks/", h.all),
         Route("POST", "/networks/create", h.create),
         Route("POST", "/networks/prune", h.prune),
         Route("GET", "/networks/{id:.+}", h.inspect),
@@ -40,7 +40,7 @@ class _Handlers:
     def __init__(self, networks: NetworkCases) -> None:
         self._networks = networks
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def all(self, request: web.Request) -> web.StreamResponse:
         wanted = filters(request)
         matches = _list_filter(wanted)
         dangling = _dangling(wanted)

@@ -23,7 +23,7 @@ _PRUNE_NAMED_BEFORE = (1, 42)  # older versions prune named volumes as well
 def routes(volumes: VolumeCases) -> list[Route]:
     h = _Handlers(volumes)
     return [
-        Route("GET", "/volumes", h.list),
+        Route("GET", "/volumes", h.all),
         Route("POST", "/volumes/create", h.create),
         Route("POST", "/volumes/prune", h.prune),
         Route("GET", "/volumes/{name:.+}", h.inspect),
@@ -36,7 +36,7 @@ class _Handlers:
     def __init__(self, volumes: VolumeCases) -> None:
         self._volumes = volumes
 
-    async def list(self, request: web.Request) -> web.StreamResponse:
+    async def all(self, request: web.Request) -> web.StreamResponse:
         matches = _list_filter(filters(request), self._volumes)
         shown = [wire.volume(volume) for volume in await self._volumes.list() if matches(volume)]
         return web.json_response({"Volumes": shown, "Warnings": None})

@@ -12,6 +12,7 @@ from gantry.api import containers as containers_api
 from gantry.api import disk as disk_api
 from gantry.api import execs as execs_api
 from gantry.api import images as images_api
+from gantry.api import networks as networks_api
 from gantry.api import system as system_api
 from gantry.api import volumes as volumes_api
 from gantry.api.routing import Route
@@ -25,6 +26,7 @@ from gantry.engine.events import EventBus
 from gantry.engine.execs import Execs
 from gantry.engine.images import Images
 from gantry.engine.lifecycle import Lifecycle
+from gantry.engine.networks import NetworkCases
 from gantry.engine.registry import Registry
 from gantry.engine.system import Host, Settings, System
 from gantry.engine.volumes import VolumeCases
@@ -116,7 +118,8 @@ class Assembly:
             *execs_api.routes(execs),
             *archive_api.routes(containers, Archives(containers)),
             *images_api.routes(self._images),
-            *volumes_api.routes(VolumeCases(self._volumes, registry, self._events)),
+            *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.endpoints, self._events)),
+            *volumes_api.routes(VolumeCases(self._volumes, self._volumes, self._events)),
             *disk_api.routes(Disk(registry, self._images, self._volumes, snapshots)),
         ]
 

@@ -14,7 +14,7 @@ from gantry.cli.tabwriter import align
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TextIO
 
     from gantry.cli.command import Context
@@ -92,7 +92,7 @@ def _execute(
     text: str, rows: Iterable[Mapping[str, Any]], headers: Mapping[str, Any], kind: str
 ) -> tuple[list[str], str]:
     from gantry.cli.gotemplate import TemplateError
-    from gantry.cli.gotemplate_values import Method, Record
+    from gantry.cli.gotemplate_values import Record
 
     try:
         template = parse(text)
@@ -128,13 +128,45 @@ def render_one(ctx: Context, template: str, value: Any, *, status: int = 1) -> N
         raise CommandError(error.message) from None
 
 
-def label_method(labels: Mapping[str, str] | None) -> Any:
-    """The row's `Label "key"` method."""
-    from gantry.cli.gotemplate_values import Method
+class Method:
+    """A field that takes arguments: `{{.Label "key"}}`; `header` gives its column's heading for them."""
 
-    return Method(lambda key: (labels or {}).get(key, ""), label_header)
+    __slots__ = ("call", "header")
+
+    def __init__(self, call: Callable[..., Any], header: Callable[..., str]) -> None:
+        self.call = call
+        self.header = header
 
 
-def label_header(key: str) -> str:
+def label_field(labels: Mapping[str, str]) -> dict[str, Any]:
+    """A row's `Label "key"` method; in the headings, with no labels, its heading."""
+    return {"Label": Method(lambda key: labels.get(key, ""), _label_header)}
+
+
+def _label_header(key: str) -> str:
     """A label's column heading: the last part of its name."""
     return key.rpartition(".")[2].replace("-", " ").replace("_", " ")
+
+
+def natural_key(text: str) -> list[tuple[str, int, str]]:
+    """Sorts "a2" before "a10"."""
+    key: list[tuple[str, int, str]] = []
+    at = 0
+    while at < len(text):
+        end = at
+        while end < len(text) and "0" <= text[end] <= "9":
+            end += 1
+        if end > at:
+            key.append(("0", int(text[at:end]), text[at:end]))
+            at = end
+        else:
+            key.append((text[at], 0, ""))
+            at += 1
+    return key
+
+
+def go_time(text: str) -> str:
+    """An RFC 3339 time as Go's time.Time prints itself."""
+    from gantry.cli.gotemplate_time import time_text
+
+    return time_text(text)

@@ -1,6 +1,6 @@
 """What every `inspect` command does with what it found: indented JSON, JSON, or a template over each object.
 
-    return inspect(ctx, names, lambda name: ctx.client.get(...), args.string("format"), "image.InspectResponse")
+return inspect(ctx, names, lambda name: ctx.client.get(...), args.string("format"), "image.InspectResponse")
 """
 
 from __future__ import annotations

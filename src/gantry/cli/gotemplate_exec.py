@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gantry.cli.flags import quote
+from gantry.cli.format import Method
 from gantry.cli.gotemplate_functions import FunctionError, accepts
 from gantry.cli.gotemplate_print import show
 from gantry.cli.gotemplate_time import format_time
 from gantry.cli.gotemplate_values import (
     INVALID,
-    Method,
     Record,
     Typed,
     element_type,

@@ -6,9 +6,11 @@ value of a known Go type, where absent fields have their zero values; `Record` i
 
 from __future__ import annotations
 
+from gantry.cli.format import Method
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 _OMIT_EMPTY = ("v1.DockerOCIImageConfig",)
@@ -54,16 +56,6 @@ class Record:
     def __init__(self, fields: Mapping[str, Any], type: str) -> None:  # noqa: A002
         self.fields = fields
         self.type = type
-
-
-class Method:
-    """A field that takes arguments: `{{.Label "key"}}`; `header` gives its column's heading for them."""
-
-    __slots__ = ("call", "header")
-
-    def __init__(self, call: Callable[..., Any], header: Callable[..., str]) -> None:
-        self.call = call
-        self.header = header
 
 
 def structs() -> dict[str, dict[str, tuple[str, str]]]:

@@ -64,6 +64,10 @@ LEAVES: tuple[tuple[str, ...], ...] = (
     # building
     ("build:COMMAND", "Build an image from a Dockerfile", "image build", "build", "builder build"),
     ("builder:PRUNE", "Remove the build cache", "builder prune"),
+    # registries
+    ("login:LOGIN", "Log in to a registry", "login"),
+    ("login:LOGOUT", "Log out from a registry", "logout"),
+    ("search:COMMAND", "Search Docker Hub for images", "search"),
     # networks and volumes
     ("network:CONNECT", "Connect a container to a network", "network connect"),
     ("network:CREATE", "Create a network", "network create"),
@@ -77,6 +81,7 @@ LEAVES: tuple[tuple[str, ...], ...] = (
     ("volume:LS", "List volumes", "volume ls", "~volume list"),
     ("volume:PRUNE", "Remove unused local volumes", "volume prune"),
     ("volume:RM", "Remove one or more volumes", "volume rm", "~volume remove"),
+    ("volume:UPDATE", "Update a volume (cluster volumes only)", "volume update"),
     # contexts
     ("context:CREATE", "Create a context", "context create"),
     ("context:EXPORT", "Write a context to a tar archive", "context export"),

@@ -109,7 +109,7 @@ def _host_config(args: Arguments) -> dict[str, Any]:
         raise StartError(f"invalid value: {swappiness}. Valid memory swappiness range is 0-100")
     host: dict[str, Any] = {
         "NetworkMode": opts_network.mode(args),
-        "RestartPolicy": _restart_policy(args.string("restart")),
+        "RestartPolicy": restart_policy(args.string("restart")),
         "LogConfig": _logging(args),
         "MemorySwappiness": swappiness,
         "OomKillDisable": args["oom-kill-disable"],
@@ -219,7 +219,7 @@ def _capabilities(names: Sequence[str]) -> list[str]:
     return sorted(name if name == "ALL" or name.startswith("CAP_") else "CAP_" + name for name in upper)
 
 
-def _restart_policy(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
     name, colon, count = text.partition(":")
     if colon and not name:
         raise StartError("invalid restart policy format: no policy provided before colon")

@@ -37,7 +37,8 @@ HEADERS = {
 }
 _RAW = (
     "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\n"
-    "status: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n"
+    "status: {{.Status}}\nnames: {{.Names}}\nlabels: {{- if .Labels}} {{.Labels}}{{end}}\n"
+    "ports: {{- if .Ports}} {{.Ports}}{{end}}\n"
 )
 _TABLE = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
@@ -46,7 +47,7 @@ def _run(ctx: Context, args: Arguments) -> int:
     template = args.string("format") or str(ctx.config.get("psFormat") or "table")
     quiet = args.boolean("quiet")
     plain = template == "table" or quiet
-    if quiet and args.string("format") not in ("", "table", "raw"):
+    if quiet and args.string("format") not in ("", "table"):
         ctx.warn("WARNING: Ignoring custom format, because both --format and --quiet are set.")
     size = args.boolean("size") or (not plain and ".Size" in template)
     limit = args.integer("last")
@@ -82,7 +83,7 @@ def _formatted(ctx: Context, rows: Iterable[Mapping[str, Any]], template: str, *
         named: dict[str, Any] = dict(fields(row, truncate=truncate))
         named["Label"] = formats.label_method(row.get("Labels"))
         cells.append(named)
-    formats.render(cells, template, HEADERS | {"Label": formats.label_header}, ctx.out)
+    formats.render(cells, template, HEADERS | {"Label": formats.label_method({})}, ctx.out)
 
 
 def table(containers: Iterable[Mapping[str, Any]], *, truncate: bool, size: bool) -> str:
@@ -123,11 +124,11 @@ def _image(container: Mapping[str, Any], *, truncate: bool) -> str:
         return "<no image>"
     if not truncate:
         return image
-    short = container.get("ImageID", "").removeprefix("sha256:")[:12]
+    short = str(container.get("ImageID") or "").removeprefix("sha256:")[:12]
     if short and image.removeprefix("sha256:")[:12] == short:
         return short
     name, at, _ = image.partition("@")
-    return name if at and ":" in name.rpartition("/")[2] else image
+    return str(name if at and ":" in name.rpartition("/")[2] else image)
 
 
 def _names(container: Mapping[str, Any], *, truncate: bool) -> str:

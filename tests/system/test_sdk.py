@@ -70,7 +70,7 @@ def test_build(sdk: docker.DockerClient) -> None:
 def test_save_and_load(sdk: docker.DockerClient) -> None:
     image = sdk.images.get("busybox")
     image.tag("sdk/copy", "v1")
-    data = b"".join(sdk.images.get("sdk/copy:v1").save(named=True))
+    data = b"".join(sdk.images.get("sdk/copy:v1").save(named="sdk/copy:v1"))
     sdk.images.remove("sdk/copy:v1")
     loaded = sdk.images.load(data)
     assert loaded[0].id == image.id

@@ -75,9 +75,10 @@ class TestBuildAndLook:
         )
         first = client.out(*build, cwd=context, DOCKER_BUILDKIT="0")
         assert f"Successfully tagged {tag}" in first
-        assert inspect(client, tag)["Config"]["Labels"] == {  # type: ignore[index]
+        labels = inspect(client, tag)["Config"]["Labels"]  # type: ignore[index]
+        assert labels.items() >= {
             "maintainer": "anna@example.com", "rating": "Five Stars", "class": "First Class",
-        }  # fmt: skip
+        }.items()  # fmt: skip
         assert client.out("run", "--rm", tag) == "console.log('hi')"
         assert client.out("run", "--rm", tag, "ls", "/data/app", "/etc/supervisor/conf.d").split() == [
             "/data/app:", "app.js", "/etc/supervisor/conf.d:", "one.conf",
@@ -194,7 +195,7 @@ class TestContainersInDetail:
         assert client.out("start", name) == name
         state = inspect(client, name)
         assert state["State"]["Running"] is True  # type: ignore[index]
-        assert state["Config"]["Labels"] == {"deployer": "Ahmed", "tester": "Asako"}  # type: ignore[index]
+        assert state["Config"]["Labels"].items() >= {"deployer": "Ahmed", "tester": "Asako"}.items()  # type: ignore[index]
 
     def test_identity_files(self, client: Client, name: str) -> None:
         shown = client.out(
@@ -293,7 +294,7 @@ class TestLife:
             (("sh", "-c", "exit 9"), 9),
             (("nope",), 127),
             (("/etc",), 126),
-            (("sh", "-c", "kill -9 $$"), 137),
+            (("sh", "-c", "sh -c 'kill -9 $$'"), 137),
         ):
             assert client.run("run", "--rm", "busybox", *command, check=False).returncode == code
         assert client.run("run", "--rm", "--no-such-flag", "busybox", check=False).returncode == 125

@@ -55,7 +55,7 @@ def stat(root: Path, path: str) -> PathStat:
 
     Raises NotFound, or NotADirectoryError.
     """
-    opened = os.open(root, OPEN_DIRECTORY)
+    opened = _open_root(root)
     try:
         descriptor = _open_path(opened, path, follow=_asserts_directory(path))
         try:
@@ -70,7 +70,7 @@ def stat(root: Path, path: str) -> PathStat:
 
 def real_directory(root: Path, path: str) -> Path:
     """Where directory `path` really is, its links followed inside `root`; raises FileNotFoundError and the like."""
-    base = os.open(root, OPEN_DIRECTORY)
+    base = _open_root(root)
     try:
         found = openat2(base, path, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
         try:
@@ -87,7 +87,7 @@ def pack(root: Path, path: str, out: BinaryIO, *, name: str | None = None, follo
     Entries are called `name` and `name/…`; by default the path's last part, "." where it ends in `/.`. With an
     empty name a directory's content has no prefix and it has no entry itself. Raises NotFound.
     """
-    opened = os.open(root, OPEN_DIRECTORY)
+    opened = _open_root(root)
     writer = TarWriter(out)
     try:
         _pack(opened, path, writer, _base(path) if name is None else name, follow=follow_final)
@@ -149,7 +149,7 @@ def unpack(
     Raises NotFound for the directory, InvalidArgument for what is no tar or does not fit, Internal where the disk
     fails.
     """
-    opened = os.open(root, OPEN_DIRECTORY)
+    opened = _open_root(root)
     directories = Directories(opened, resolve=RESOLVE_IN_ROOT)
     reader = TarReader(open_compressed(stream))
     try:
@@ -162,6 +162,11 @@ def unpack(
     finally:
         directories.forget()
         os.close(opened)
+
+
+def _open_root(root: Path) -> int:
+    """The root is our caller's choice, and may be a link: a running container's is /proc/PID/root."""
+    return os.open(root, OPEN_DIRECTORY & ~os.O_NOFOLLOW)
 
 
 def _asserts_directory(path: str) -> bool:

@@ -89,6 +89,14 @@ class TarWriter:
         """A small file's whole content."""
         self._push(content + bytes(-len(content) % BLOCK))
 
+    def raw(self, piece: bytes) -> None:
+        """A piece of a larger file; `pad` follows the last."""
+        self._push(piece)
+
+    def pad(self, size: int) -> None:
+        """Fill up the last block after `size` bytes."""
+        self._push(bytes(-size % BLOCK))
+
     def stream(self, descriptor: int, size: int) -> None:
         """Exactly `size` bytes of an open file: zeros stand in for what a shrinking file has lost."""
         left = size

@@ -70,18 +70,18 @@ def _address(binding: Mapping[str, Any]) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def _natural(text: str) -> list[tuple[int, int]]:
     """A sort key by which 9 comes before 10."""
-    key: list[tuple[int, str]] = []
+    key: list[tuple[int, int]] = []
     digits = ""
     for char in text + "\0":
         if char.isdigit():
             digits += char
             continue
         if digits:
-            key.append((int(digits), ""))
+            key.append((ord("0"), int(digits)))
             digits = ""
-        key.append((-1, char))
+        key.append((ord(char), 0))
     return key
 
 

@@ -1,6 +1,7 @@
 """`gantry cp`: files between a container and the local file system, with the rules of Docker's cp for destinations."""
 
-# ruff: noqa: PTH - pathlib drops the trailing "/" and "/." that decide what a copy does
+# pathlib drops the trailing "/" and "/." that decide what a copy does:
+# ruff: noqa: PTH109, PTH110, PTH112, PTH113, PTH114, PTH116, PTH118, PTH119, PTH120
 
 from __future__ import annotations
 

@@ -81,9 +81,8 @@ def _formatted(ctx: Context, rows: Iterable[Mapping[str, Any]], template: str, *
     cells: list[dict[str, Any]] = []
     for row in rows:
         named: dict[str, Any] = dict(fields(row, truncate=truncate))
-        named["Label"] = formats.label_method(row.get("Labels"))
-        cells.append(named)
-    formats.render(cells, template, HEADERS | {"Label": formats.label_method({})}, ctx.out)
+        cells.append(named | formats.label_field(row.get("Labels") or {}))
+    formats.render(cells, template, HEADERS | formats.label_field({}), ctx.out)
 
 
 def table(containers: Iterable[Mapping[str, Any]], *, truncate: bool, size: bool) -> str:

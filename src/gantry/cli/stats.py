@@ -36,51 +36,61 @@ HEADERS = {
 _TABLE = "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}"
 
 
+class Target:
+    """One container: what the user called it, its id and its name."""
+
+    __slots__ = ("id", "name", "shown")
+
+    def __init__(self, shown: str, id: str, name: str) -> None:  # noqa: A002
+        self.shown = shown
+        self.id = id
+        self.name = name.removeprefix("/")
+
+
 def _run(ctx: Context, args: Arguments) -> int:
     template = args.string("format") or str(ctx.config.get("statsFormat") or "table")
     template = _TABLE if template == "table" else template
-    samples: dict[str, dict[str, Any]] = {}
-    names = _names(ctx, args)
-    for name in names:  # a name that is wrong ends the command before anything is shown
-        samples[name] = _sample(ctx, name)
+    truncate = not args.boolean("no-trunc")
+    targets = _targets(ctx, args)
+    samples = {target.id: _sample(ctx, target) for target in targets}
     clear = "\x1b[2J"
     while True:
         time.sleep(_INTERVAL)
         rows = []
-        for name in names:
-            try:
-                now = _sample(ctx, name)
-            except ResponseError as error:
-                if error.status != 404:
-                    raise
-                continue  # it was removed meanwhile
-            rows.append(fields(name, now, samples.get(name) or now, truncate=not args.boolean("no-trunc")))
-            samples[name] = now
-        if args.boolean("no-stream"):
-            _show(ctx, rows, template)
-            return 0
+        for target in targets:
+            now = _sample(ctx, target)
+            if now:
+                rows.append(fields(target, now, samples.get(target.id) or now, truncate=truncate))
+                samples[target.id] = now
         text = _text(rows, template)
+        if args.boolean("no-stream"):
+            ctx.out.write(text)
+            return 0
         ctx.out.write(clear + "\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J")
         ctx.out.flush()
         clear = ""
-        names = _names(ctx, args)
+        if not args.positional:
+            targets = _targets(ctx, args)
 
 
-def _names(ctx: Context, args: Arguments) -> list[str]:
+def _targets(ctx: Context, args: Arguments) -> list[Target]:
+    """The containers that are named, or all that run; raises ResponseError for a name that is wrong."""
     if args.positional:
-        return args.positional
-    found = ctx.client.get("/containers/json", {"all": args["all"] or None})
-    return [str(container["Id"])[:12] for container in found]
+        found = [(name, ctx.client.get(f"/containers/{segment(name)}/json")) for name in args.positional]
+        return [Target(name, one["Id"], one["Name"]) for name, one in found]
+    listed = ctx.client.get("/containers/json", {"all": args["all"] or None})
+    return [Target(one["Id"][:12], one["Id"], (one["Names"] or [""])[0]) for one in listed]
 
 
-def _sample(ctx: Context, name: str) -> dict[str, Any]:
+def _sample(ctx: Context, target: Target) -> dict[str, Any]:
+    """The counters now, {} where the container is gone."""
     query = {"stream": False, "one-shot": True if ctx.client.at_least("1.41") else None}
-    found: dict[str, Any] = ctx.client.get(f"/containers/{segment(name)}/stats", query)
-    return found
-
-
-def _show(ctx: Context, rows: list[dict[str, Callable[[], str]]], template: str) -> None:
-    ctx.out.write(_text(rows, template))
+    try:
+        return dict(ctx.client.get(f"/containers/{target.id}/stats", query))
+    except ResponseError as error:
+        if error.status != 404:
+            raise
+        return {}
 
 
 def _text(rows: list[dict[str, Callable[[], str]]], template: str) -> str:
@@ -94,14 +104,14 @@ def _text(rows: list[dict[str, Callable[[], str]]], template: str) -> str:
 
 
 def fields(
-    name: str, now: Mapping[str, Any], before: Mapping[str, Any], *, truncate: bool
+    target: Target, now: Mapping[str, Any], before: Mapping[str, Any], *, truncate: bool
 ) -> dict[str, Callable[[], str]]:
     """What a template may show of one container."""
     usage, limit = memory(now)
     return {
-        "Container": lambda: name,
-        "ID": lambda: str(now.get("id") or "")[: 12 if truncate else None],
-        "Name": lambda: str(now.get("name") or "").removeprefix("/"),
+        "Container": lambda: target.shown,
+        "ID": lambda: target.id[: 12 if truncate else None],
+        "Name": lambda: target.name,
         "CPUPerc": lambda: f"{cpu_percent(now, before):.2f}%",
         "MemUsage": lambda: f"{bytes_size(usage)} / {bytes_size(limit)}",
         "MemPerc": lambda: f"{usage / limit * 100 if limit else 0:.2f}%",

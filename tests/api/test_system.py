@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from gantry.engine.events import EventBus
 from gantry.engine.system import Component, Host, Settings, System
 from gantry.errors import NotFound
 from gantry.model import timestamp
-from gantry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Phase, Status
+from gantry.model.container import Container, ContainerConfig, HostConfig, Phase, Status
 from gantry.model.image import Image
 from gantry.model.volume import Volume
 from gantry.ports import LayerInfo, RuntimeInfo
@@ -93,21 +92,20 @@ class Snapshots:
 
 
 class Volumes:
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
     async def list(self) -> Sequence[Volume]:
-        return [
-            Volume("used", "local", str(self._directory), "2024-01-01T00:00:00Z"),
-            Volume("idle", "local", str(self._directory / "missing"), "2024-01-01T00:00:00Z"),
-        ]
+        return [Volume(name, "local", "/v", "2024-01-01T00:00:00Z") for name in ("used", "idle")]
+
+    def in_use(self, name: str) -> Sequence[str]:
+        return ["running"] if name == "used" else []
+
+    async def size(self, name: str) -> int:
+        return 8192 if name == "used" else 0
 
 
 def container(name: str, phase: Phase) -> Container:
-    mounts = (MountPoint("volume", "/v", name="used"),) if name == "running" else ()
     return Container(
         id=name, name=name, created_at=1, image_id="sha256:two", image_ref="two", platform="linux", path="sh", args=(),
-        config=ContainerConfig(), host_config=HostConfig(), runtime="crun", driver="overlay2", mounts=mounts,
+        config=ContainerConfig(), host_config=HostConfig(), runtime="crun", driver="overlay2",
         status=Status(phase=phase),
     )  # fmt: skip
 
@@ -126,15 +124,14 @@ def system() -> System:
         tasks=Tasks(),  # type: ignore[arg-type]
         containers=[*containers, container("stopped", Phase.EXITED)],
         images=Images(),
-        components=[Component("conmon", "2.1", {})],
+        components=lambda: [Component("conmon", "2.1", {})],
         listeners=lambda: 3,
     )
 
 
 @pytest.fixture
-async def call(system: System, events: EventBus, tmp_path: Path) -> AsyncIterator[Call]:
-    (tmp_path / "file").write_bytes(bytes(8192))
-    disk = Disk(system._containers, Images(), Volumes(tmp_path), Snapshots())  # type: ignore[arg-type]
+async def call(system: System, events: EventBus) -> AsyncIterator[Call]:
+    disk = Disk(system._containers, Images(), Volumes(), Volumes(), Snapshots())  # type: ignore[arg-type]
     routes = [*system_api.routes(system, events), *disk_api.routes(disk)]
     async with TestClient(TestServer(application(routes))) as client:
         yield client.request
@@ -277,8 +274,7 @@ async def test_disk_usage_of_old_clients(call: Call) -> None:
     ]
     assert [(each["SizeRw"], each["SizeRootFs"]) for each in found["Containers"]] == [(11, 118), (11, 118), (0, 107)]
     sizes = {each["Name"]: each["UsageData"] for each in found["Volumes"]}
-    assert sizes["used"]["Size"] >= 8192
-    assert (sizes["used"]["RefCount"], sizes["idle"]) == (1, {"Size": 0, "RefCount": 0})
+    assert sizes == {"used": {"Size": 8192, "RefCount": 1}, "idle": {"Size": 0, "RefCount": 0}}
     assert (found["BuildCache"], found["BuilderSize"]) == ([], 0)
 
 

@@ -55,7 +55,7 @@ class _Handlers:
 
     async def version(self, _: web.Request) -> web.Response:
         host = self._system.host
-        components = [(part.name, part.version, part.details) for part in self._system.components()]
+        components = [(part.name, part.version, part.details) for part in await self._system.components()]
         return answer(wire.version(host.architecture, host.kernel_version, components))
 
     async def info(self, request: web.Request) -> web.Response:
@@ -188,7 +188,7 @@ def _info(info: Info, log_drivers: tuple[str, ...], version: tuple[int, int]) ->
         },
         "LiveRestoreEnabled": settings.live_restore,
         "Isolation": "",
-        "InitBinary": settings.init_binary,
+        "InitBinary": host.init_binary,
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": (default.commit or default.version) if default else ""},
         "InitCommit": {"ID": ""},

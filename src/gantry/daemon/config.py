@@ -76,7 +76,6 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     exec_opts: tuple[str, ...] = ()
     host_ca: bool = False
     init: bool = False
-    init_path: str = ""
     log_driver: str = "json-file"
     log_opts: dict[str, str] = {}
     no_new_privileges: bool = False
@@ -84,12 +83,10 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     seccomp_profile: str = "builtin"
     storage_driver: str = ""
     # networks
-    allow_direct_routing: bool = False
     bip: str = ""
     bridge: str = ""
     default_address_pools: tuple[AddressPool, ...] = ()
     default_gateway: str = ""
-    default_network_opts: dict[str, dict[str, str]] = {}
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
@@ -99,12 +96,10 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     icc: bool = True
     ip: str = "0.0.0.0"  # noqa: S104 - Docker's default for published ports
     ip_forward: bool = True
-    ip_forward_no_drop: bool = False
     ip_masq: bool = True
     ip6tables: bool = True
     iptables: bool = True
     mtu: int = 1500
-    resolv_conf: str = ""
     userland_proxy: bool = True
     # registries
     insecure_registries: tuple[str, ...] = ()
@@ -209,8 +204,6 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
             nested.setdefault("proxies", {})[key.removeprefix("proxies.")] = value
         elif key == "host-gateway-ip":
             nested["host-gateway-ips"] = [value]
-        elif key == "default-init":
-            nested["init-path"] = value
         else:
             nested[key] = value
     return nested

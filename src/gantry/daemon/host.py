@@ -11,6 +11,7 @@ from gantry.engine.system import Component, Host
 from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program, run
 from gantry.model.platform import Platform
+from gantry.runtime.defaults import INIT_PROGRAMS
 
 _OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 
@@ -40,6 +41,7 @@ def describe(data_root: Path) -> Host:
         pids_limit="pids" in controllers,
         oom_kill_disable=not v2 and "memory" in controllers,
         security_options=tuple(_security_options(cgroup_namespaces=v2)),
+        init_binary=next((path.rpartition("/")[2] for name in INIT_PROGRAMS if (path := find_program(name))), ""),
     )
 
 

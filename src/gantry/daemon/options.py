@@ -134,6 +134,7 @@ OPTIONS: tuple[Option, ...] = (
 
 # Set to anything but their default, these would promise what the daemon does not do.
 REFUSED: dict[str, str] = {
+    "allow-direct-routing": "container addresses are reached from this host alone",
     "authorization-plugins": "authorization plugins are not supported",
     "bip6": "IPv6 on the default bridge is not supported",
     "bridge-accept-fwmark": "it is not supported",
@@ -141,13 +142,17 @@ REFUSED: dict[str, str] = {
     "cpu-rt-period": "real-time scheduling of the parent cgroup is not supported",
     "cpu-rt-runtime": "real-time scheduling of the parent cgroup is not supported",
     "cri-containerd": "Gantry does not run containerd",
+    "default-init": "the init program is looked up",
+    "default-network-opts": "options are given to each network",
     "default-gateway-v6": "IPv6 on the default bridge is not supported",
     "fixed-cidr-v6": "IPv6 on the default bridge is not supported",
+    "init-path": "the init program is looked up",
     "ipv6": "IPv6 on the default bridge is not supported",
     "metrics-addr": "the metrics API is not supported",
     "min-api-version": "all versions from 1.24 on are always served",
     "node-generic-resources": "generic resources are not supported",
     "nri-opts": "the node resource interface is not supported",
+    "resolv-conf": "the host's own resolv.conf is used",
     "rootless": "the daemon needs root",
     "selinux-enabled": "SELinux labels are not supported",
     "storage-opts": "the storage driver has no options",
@@ -162,6 +167,7 @@ WITHOUT_EFFECT: dict[str, str] = {
     "containerd-plugin-namespace": "Gantry does not use containerd",
     "experimental": "there are no experimental features",
     "features": "there are no optional features",
+    "ip-forward-no-drop": "the forward policy is never changed",
     "network-control-plane-mtu": "there is no cluster",
     "network-diagnostic-port": "there is no diagnostic server",
     "raw-logs": "the log never has colours",

@@ -18,6 +18,7 @@ from gantry.api import volumes as volumes_api
 from gantry.api.routing import Route
 from gantry.daemon import host
 from gantry.daemon.config import Config
+from gantry.daemon.defaults import LOG_DRIVERS, ContainerDefaults, ca_bundle
 from gantry.engine.archive import Archives
 from gantry.engine.containers import Containers
 from gantry.engine.create import Creator
@@ -68,6 +69,7 @@ class Assembly:
         self._networks = HostNetworks(instance, self._state, network_settings(config))
         registry = Registry(self._state)
         self._volumes = LocalVolumes(instance, self._state, registry.using_volume)
+        volumes = VolumeCases(self._volumes, self._volumes, self._events)
         logs = FileLogs()
 
         self._images = Images(self._state, content, snapshots, layers, leases, self._events, data / "tmp")
@@ -77,7 +79,7 @@ class Assembly:
             tasks=runtime,
             containers=registry,
             images=self._images,
-            components=host.components(),
+            components=host.components,
             listeners=lambda: 0,
         )
         self._lifecycle = Lifecycle(
@@ -88,14 +90,25 @@ class Assembly:
             runtime,
             runtime,
             self._networks,
-            self._volumes,
+            volumes,
             self._events,
             self._owner,
+            ca_bundle=ca_bundle(),
             init=config.init,
+            stop_timeout=config.default_stop_timeout,
             traces=self._system.record_trace,
         )
         creator = Creator(
-            instance, registry, self._images, snapshots, layers, self._volumes, self._networks, runtime, self._events
+            instance,
+            registry,
+            self._images,
+            snapshots,
+            layers,
+            volumes,
+            self._networks,
+            runtime,
+            self._events,
+            defaults=ContainerDefaults(config),
         )
         execs = Execs(registry, self._lifecycle, runtime, runtime, self._owner)
         containers = Containers(
@@ -113,14 +126,14 @@ class Assembly:
         )
         self._images.containers_using = containers.using_image
         self.routes: list[Route] = [
-            *system_api.routes(self._system, self._events),
+            *system_api.routes(self._system, self._events, LOG_DRIVERS),
             *containers_api.routes(containers),
             *execs_api.routes(execs),
             *archive_api.routes(containers, Archives(containers)),
             *images_api.routes(self._images),
             *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.endpoints, self._events)),
-            *volumes_api.routes(VolumeCases(self._volumes, self._volumes, self._events)),
-            *disk_api.routes(Disk(registry, self._images, self._volumes, snapshots)),
+            *volumes_api.routes(volumes),
+            *disk_api.routes(Disk(registry, self._images, self._volumes, self._volumes, snapshots)),
         ]
 
     @classmethod
@@ -175,7 +188,6 @@ class Assembly:
             labels=config.labels,
             live_restore=config.live_restore,
             log_driver=config.log_driver,
-            init_binary=config.init_path,
             insecure_registries=config.insecure_registries,
             registry_mirrors=config.registry_mirrors,
             address_pools=tuple((pool.base, pool.size) for pool in config.default_address_pools),

@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -44,7 +45,10 @@ class Creator:
         networks: Networks,
         facts: TaskFacts,
         events: Events,
+        *,
+        defaults: Callable[[HostConfig], HostConfig] = lambda host: host,
     ) -> None:
+        """`defaults` fills in what the daemon's configuration says for containers that say nothing."""
         self._instance = instance
         self._registry = registry
         self._images = images
@@ -54,6 +58,7 @@ class Creator:
         self._networks = networks
         self._facts = facts
         self._events = events
+        self._defaults = defaults
 
     async def create(
         self,
@@ -71,7 +76,7 @@ class Creator:
         command = [*(merged.entrypoint or ()), *(merged.cmd or ())]
         if not command or not command[0]:
             raise InvalidArgument("no command specified")
-        host, warnings = validate(merged, host, self._facts)
+        host, warnings = validate(merged, self._defaults(host), self._facts)
         inherited = self._inherited(host)
         container_id = new_id()
         async with AsyncExitStack() as undo:
@@ -105,7 +110,7 @@ class Creator:
                 driver="overlay2",
                 networks=_networks(host, endpoints),
                 mounts=tuple(mounts),
-                log_path=str(directory / f"{container_id}.log"),
+                log_path="" if host.log_config.type == "none" else str(directory / f"{container_id}.log"),
                 chain_id=chain,
             )
             await self._copy_up(container, image)

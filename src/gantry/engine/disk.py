@@ -1,6 +1,5 @@
 """What is on disk: `docker system df`."""
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from gantry.errors import NotFound
 from gantry.model.container import Container
 from gantry.model.image import Image
 from gantry.model.volume import Volume
-from gantry.ports import LayerInfo, Snapshotter, Volumes
+from gantry.ports import LayerInfo, Snapshotter, Volumes, VolumeUse
 
 
 class ImageUsage(msgspec.Struct, frozen=True):
@@ -44,11 +43,17 @@ class Disk:
     """Adds up layers, writable layers and volumes."""
 
     def __init__(
-        self, containers: Iterable[Container], images: ImageLayers, volumes: Volumes, snapshots: Snapshotter
+        self,
+        containers: Iterable[Container],
+        images: ImageLayers,
+        volumes: Volumes,
+        use: VolumeUse,
+        snapshots: Snapshotter,
     ) -> None:
         self._containers = containers
         self._images = images
         self._volumes = volumes
+        self._use = use
         self._snapshots = snapshots
 
     async def usage(self) -> DiskUsage:
@@ -59,7 +64,12 @@ class Disk:
             layers,
             images,
             tuple([(each, await run_blocking(self._writable, each.id)) for each in containers]),
-            tuple([await self._volume_usage(each, containers) for each in await self._volumes.list()]),
+            tuple(
+                [
+                    (each, await self._use.size(each.name), len(self._use.in_use(each.name)))
+                    for each in await self._volumes.list()
+                ]
+            ),
         )
 
     async def _image_usage(self, containers: Sequence[Container]) -> tuple[int, tuple[ImageUsage, ...]]:
@@ -86,29 +96,3 @@ class Disk:
             return self._snapshots.usage(key)
         except NotFound:
             return 0
-
-    @staticmethod
-    async def _volume_usage(volume: Volume, containers: Sequence[Container]) -> tuple[Volume, int, int]:
-        size = await run_blocking(_tree_size, volume.mountpoint) if volume.driver == "local" else -1
-        users = [each for each in containers if any(m.type == "volume" and m.name == volume.name for m in each.mounts)]
-        return volume, size, len(users)
-
-
-def _tree_size(top: str) -> int:
-    """Bytes that a directory takes on disk, hard links counted once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    pending = [top]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    info = entry.stat(follow_symlinks=False)
-                    if (info.st_dev, info.st_ino) not in seen:
-                        seen.add((info.st_dev, info.st_ino))
-                        total += info.st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-        except OSError:
-            continue  # it went away while we looked
-    return total

@@ -59,6 +59,7 @@ class Lifecycle:
         *,
         ca_bundle: str = "",
         init: bool = False,
+        stop_timeout: int = STOP_TIMEOUT,
         traces: Callable[[trace.Trace], None] = lambda _: None,
     ) -> None:
         self._instance = instance
@@ -73,6 +74,7 @@ class Lifecycle:
         self._owner = owner
         self._ca_bundle = ca_bundle
         self._init = init
+        self._stop_timeout = stop_timeout
         self._traces = traces
         self._waiters: dict[str, list[Waiter]] = {}
         self._attaching: dict[str, list[tuple[bool, asyncio.Future[AttachStream]]]] = {}
@@ -429,7 +431,7 @@ class Lifecycle:
         await self.registry.update(container.id, _manually_stopped)
         number = parse_signal(text or container.config.stop_signal)
         wanted = timeout if timeout is not None else container.config.stop_timeout
-        patience = STOP_TIMEOUT if wanted is None else wanted
+        patience = self._stop_timeout if wanted is None else wanted
         try:
             await self._signal(container, number)
             self.publish(container, "kill", signal=str(number))

@@ -39,6 +39,7 @@ class Host(msgspec.Struct, frozen=True):
     pids_limit: bool
     oom_kill_disable: bool
     security_options: tuple[str, ...]
+    init_binary: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -50,7 +51,6 @@ class Settings(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
     live_restore: bool = False
     log_driver: str = "json-file"
-    init_binary: str = ""
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
     address_pools: tuple[tuple[str, int], ...] = ()
@@ -126,7 +126,10 @@ class ImageList(Protocol):
 
 
 class System:
-    """`settings` and `listeners` are asked anew each time, for a reload changes them."""
+    """`settings` and `listeners` are asked anew each time, for a reload changes them.
+
+    `components` runs programs to ask for their versions (blocking): it is called once, when first needed.
+    """
 
     def __init__(
         self,
@@ -136,7 +139,7 @@ class System:
         tasks: TaskFacts,
         containers: Iterable[Container],
         images: ImageList,
-        components: Sequence[Component],
+        components: Callable[[], Sequence[Component]],
         listeners: Callable[[], int],
     ) -> None:
         self._host = host
@@ -144,7 +147,8 @@ class System:
         self._tasks = tasks
         self._containers = containers
         self._images = images
-        self._components = components
+        self._look_at_components = components
+        self._components: Sequence[Component] | None = None
         self._listeners = listeners
         self._traces: deque[trace.Trace] = deque(maxlen=_TRACES)
 
@@ -178,7 +182,7 @@ class System:
             ipv4_forwarding=forwarding,
             runtimes=self._tasks.runtimes(),
             default_runtime=self._tasks.default_runtime(),
-            warnings=(*self._warnings(forwarding), *settings.warnings),
+            warnings=tuple(dict.fromkeys((*self._warnings(forwarding), *settings.warnings))),
             now=timestamp.rfc3339(timestamp.now()),
         )
 
@@ -196,26 +200,28 @@ class System:
         warnings = [f"WARNING: No {words} support" for there, words in lacking if not there]
         return warnings if forwarding else [*warnings, "WARNING: IPv4 forwarding is disabled"]
 
-    def components(self) -> list[Component]:
+    async def components(self) -> list[Component]:
         """The parts that make containers, the OCI runtimes among them."""
+        if self._components is None:
+            self._components = await run_blocking(self._look_at_components)
         runtimes = self._tasks.runtimes()
         default = self._tasks.default_runtime()
-        usable = [name for name, info in runtimes.items() if info.path and not info.problem]
+        usable = sorted((name for name, info in runtimes.items() if info.path and not info.problem), key=default.__ne__)
         return [
             *self._components,
             *(
                 Component(
                     name,
-                    runtimes[name].version,
+                    runtimes[name].version.removeprefix(f"{name} version "),
                     {"GitCommit": runtimes[name].commit} | ({"Default": "true"} if name == default else {}),
                 )
-                for name in sorted(usable, key=lambda name: name != default)
+                for name in usable
             ),
         ]
 
     async def check(self) -> list[PartState]:
         """Every part from outside, with what is wrong with it and the command that mends it."""
-        versions = {component.name: component.version for component in self._components}
+        versions = {component.name: component.version for component in await self.components()}
         parts = [await run_blocking(_look, part, versions.get(part.program, "")) for part in PARTS]
         runtimes = self._tasks.runtimes()
         working = any(not info.problem for info in runtimes.values())

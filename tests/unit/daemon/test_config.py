@@ -141,7 +141,7 @@ def test_every_option_is_honoured_refused_or_warned_about() -> None:
             option.key in options.REFUSED,
             option.key in options.WITHOUT_EFFECT,
         ]
-        renamed = option.key in ("host-gateway-ip", "default-init")
+        renamed = option.key == "host-gateway-ip"
         assert sum(places) == (0 if renamed else 1), option.key
 
 

@@ -6,6 +6,7 @@ import enum
 import errno
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -168,6 +169,10 @@ class Hierarchies(msgspec.Struct, frozen=True):
         """
         for path in self.directories(group):
             _remove_tree(path)
+        # Without version 2, crun leaves plain directories where it would be mounted.
+        plain = ROOT / "unified" / group.lstrip("/")
+        if self.mode is Mode.LEGACY and plain.is_dir() and not _is_cgroup2(plain):
+            shutil.rmtree(plain, ignore_errors=True)
 
     def remove_empty(self, group: str) -> None:
         """Remove `group` and all below it where no process is in any of them (blocking)."""

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gantry.linux import cgroups
-from gantry.linux.mount import MS_BIND, MS_PRIVATE, MS_REC, is_mounted, mount_raw, set_propagation, unmount
+from gantry.linux.mount import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    is_mounted,
+    mount_raw,
+    set_propagation,
+    unmount,
+)
 from gantry.linux.namespaces import CLONE_NEWNS, namespace_id, setns, unshare
 from gantry.model.instance import Instance
 
@@ -60,4 +71,6 @@ def _hide_unified_cgroup() -> None:
         return
     set_propagation(cgroups.ROOT, MS_PRIVATE | MS_REC)
     unmount(unified, lazy=True)
-    log.debug("unmounted %s in the daemon's mount namespace", unified)
+    # crun makes directories here all the same: in a file system of our own they are nobody else's.
+    mount_raw("unified", unified, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=1m")
+    log.debug("hid %s in the daemon's mount namespace", unified)

@@ -1,7 +1,7 @@
 """The mounts of a container, in order: Docker's defaults, the user's, the files of the network."""
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from gantry.model.container import BindOptions, HostConfig, MountPoint, MountRequest
@@ -20,17 +20,20 @@ _OPPOSITES = {
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
 
-def all_mounts(spec: TaskSpec, facts: HostFacts, shm: str, *, writable_cgroups: bool) -> list[Entry]:
-    """Every mount; `shm` is a host directory to bind at /dev/shm, "" for a fresh one."""
-    user = user_mounts(spec, facts)
+def all_mounts(
+    spec: TaskSpec, facts: HostFacts, shm: str, files: Collection[str], *, writable_cgroups: bool
+) -> list[Entry]:
+    """Every mount; `shm` is a host directory for /dev/shm, "" for a fresh one; `files` are sources
+    that are no directories."""
+    user = user_mounts(spec, facts, files)
     taken = {entry["destination"] for entry in user}
     base = [
         entry
         for entry in default_mounts(spec, shm, writable_cgroups=writable_cgroups)
         if entry["destination"] not in taken and not ("/dev" in taken and entry["destination"].startswith("/dev/"))
     ]
-    files = [entry for entry in network_files(spec) if entry["destination"] not in taken]
-    ordered = sorted(user + files, key=lambda entry: _depth(entry["destination"]))
+    network = [entry for entry in network_files(spec) if entry["destination"] not in taken]
+    ordered = sorted(user + network, key=lambda entry: _depth(entry["destination"]))
     return base + ordered + list(_lent_files(spec, facts))
 
 
@@ -60,7 +63,7 @@ def default_mounts(spec: TaskSpec, shm: str, *, writable_cgroups: bool = False) 
     return entries
 
 
-def user_mounts(spec: TaskSpec, facts: HostFacts) -> list[Entry]:
+def user_mounts(spec: TaskSpec, facts: HostFacts, files: Collection[str] = ()) -> list[Entry]:
     """What the user asked for: binds, volumes and tmpfs, one for each destination."""
     requests = {request.target: request for request in spec.host_config.mounts or ()}
     entries: dict[str, Entry] = {}
@@ -74,11 +77,15 @@ def user_mounts(spec: TaskSpec, facts: HostFacts) -> list[Entry]:
             if clean not in entries or point.options:
                 entries[clean] = _tmpfs(clean, point.options or _tmpfs_request(request))
         else:
-            entries[clean] = _bind(clean, point.source, bind_options(point, request, facts))
+            entries[clean] = _bind(
+                clean, point.source, bind_options(point, request, facts, is_file=point.source in files)
+            )
     return list(entries.values())
 
 
-def bind_options(point: MountPoint, request: MountRequest | None, facts: HostFacts) -> list[str]:
+def bind_options(
+    point: MountPoint, request: MountRequest | None, facts: HostFacts, *, is_file: bool = False
+) -> list[str]:
     """Options of a bind mount: recursive and private unless asked otherwise; read-only reaches all below."""
     asked = (request.bind_options if request else None) or BindOptions()
     propagation = point.propagation or asked.propagation or "rprivate"
@@ -89,6 +96,7 @@ def bind_options(point: MountPoint, request: MountRequest | None, facts: HostFac
             and propagation in ("rprivate", "private")
             and not asked.read_only_non_recursive
             and not asked.non_recursive
+            and not is_file  # nothing is below it, and crun 1.8 asks for a directory
         )
         options.append("rro" if recursive else "ro")
     return options

@@ -54,6 +54,7 @@ def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, do
             root=str(bundle.rootfs),
             cgroups_path=intent.cgroup,
             shm=intent.shm or donor_shm,
+            files=frozenset(point.source for point in spec.mounts if not os.path.isdir(point.source)),
         )
         return build(spec, resolved)
 

@@ -20,7 +20,10 @@ OCI_VERSION = "1.0.2"  # what both runtimes of Debian 12 accept; nothing newer i
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """What had to be looked up before: `shm` is a host directory for /dev/shm, "" for a fresh one."""
+    """What had to be looked up before.
+
+    `shm` is a host directory for /dev/shm, "" for a fresh one; `files` are the mount sources that are no directories.
+    """
 
     user: ResolvedUser
     devices: DeviceNumbers
@@ -28,6 +31,7 @@ class Resolved(msgspec.Struct, frozen=True):
     root: str
     cgroups_path: str
     shm: str = ""
+    files: frozenset[str] = frozenset()
 
 
 def build(spec: TaskSpec, resolved: Resolved) -> dict[str, Any]:
@@ -37,7 +41,9 @@ def build(spec: TaskSpec, resolved: Resolved) -> dict[str, Any]:
         raise Unavailable("no init program was found: install tini (apt-get install tini)")
     security = parse_security_options(config.security_opt or ())
     granted = granted_capabilities(config, facts)
-    all_mounts = mounts.all_mounts(spec, facts, resolved.shm, writable_cgroups=security.writable_cgroups)
+    all_mounts = mounts.all_mounts(
+        spec, facts, resolved.shm, resolved.files, writable_cgroups=security.writable_cgroups
+    )
     args = [defaults.INIT_PATH, "--", *spec.process.args] if spec.init else list(spec.process.args)
     process = process_document(spec.process, resolved.user, granted, args=args, ca_bundle=bool(spec.ca_bundle))
     process["noNewPrivileges"] = security.no_new_privileges

@@ -1,7 +1,7 @@
 """`gantry cp`: files between a container and the local file system, with the rules of Docker's cp for destinations."""
 
 # pathlib drops the trailing "/" and "/." that decide what a copy does:
-# ruff: noqa: PTH109, PTH110, PTH112, PTH113, PTH114, PTH116, PTH118, PTH119, PTH120
+# ruff: noqa: PTH109, PTH110, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gantry.cli.flags import Arguments
 
+_LINKS = 40
 _DIRECTORY, _SYMLINK = 1 << 31, 1 << 27
 _SPECIAL = {1 << 26: "a device", 1 << 25: "a named pipe", 1 << 24: "a socket", 1 << 19: "an irregular file"}
 """Go's FileMode bits."""
@@ -168,7 +169,21 @@ def _local_target(path: str) -> str:
 
 
 def _local_place(path: str) -> Place:
-    return Place(path, exists=os.path.lexists(path.rstrip("/") or "/"), is_directory=os.path.isdir(path))
+    """Where a download goes: a link in the last place is followed, so that what it names is replaced."""
+    for _ in range(_LINKS):
+        bare = path.rstrip("/") or "/"
+        if not os.path.islink(bare):
+            break
+        path = os.path.join(os.path.dirname(bare), os.readlink(bare))
+    else:
+        raise CommandError(f"too many levels of symbolic links in {path}")
+    try:
+        found = os.stat(bare)
+    except FileNotFoundError:
+        return Place(path, exists=False, is_directory=False)
+    except OSError as error:
+        raise CommandError(f"stat {bare}: {os.strerror(error.errno or 0).lower()}") from error
+    return Place(path, exists=True, is_directory=stat.S_ISDIR(found.st_mode))
 
 
 def _upload(ctx: Context, source: str, container: str, target: str, *, follow: bool, archive: bool) -> int:
@@ -228,7 +243,7 @@ def _local_source(path: str, follow: bool) -> Place:
     except OSError as error:
         raise CommandError(f"lstat {path}: {os.strerror(error.errno or 0).lower()}") from error
     renamed = ""
-    if follow and os.path.islink(bare):
+    if (follow or path == bare + "/") and os.path.islink(bare):
         renamed = split_entry(path)[1]
         path = os.path.realpath(bare)
     return Place(path, exists=True, is_directory=stat.S_ISDIR(found.st_mode), renamed=renamed)

@@ -133,6 +133,11 @@ def _leaf(ctx: Context, called: str, words: Sequence[str]) -> int:
         return _fail(f"{ctx.program}: {error.message}\n\nRun '{full} --help' for more information", error.status)
     except CommandError as error:
         return _fail(error.message, error.status)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{(error.strerror or str(error)).lower()}", 1)
     except ClientError as error:
         if path in _STARTERS:
             return _fail(f"{ctx.program}: {error.message}\n\nRun '{full} --help' for more information", 125)

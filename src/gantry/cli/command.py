@@ -103,7 +103,7 @@ class Context:
     def config_dir(self) -> str:
         """Where config.json, contexts and TLS keys are: --config, $DOCKER_CONFIG, ~/.docker."""
         given = self.flags.string("config") or self.environ.get("DOCKER_CONFIG", "")
-        return given or os.path.join(os.path.expanduser("~"), ".docker")  # noqa: PTH111,PTH118 - pathlib is slow to import
+        return given or os.path.join(os.path.expanduser("~"), ".docker")
 
     @property
     def config(self) -> dict[str, Any]:

@@ -1,8 +1,5 @@
 """`gantry cp`: files between a container and the local file system, with the rules of Docker's cp for destinations."""
 
-# pathlib drops the trailing "/" and "/." that decide what a copy does:
-# ruff: noqa: PTH109, PTH110, PTH112, PTH113, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120
-
 from __future__ import annotations
 
 import base64

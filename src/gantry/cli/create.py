@@ -49,12 +49,12 @@ def create(ctx: Context, args: Arguments, body: dict[str, Any]) -> str:
         answer = _create(ctx, args, body, platform)
     except BaseException:
         if cidfile:
-            os.unlink(cidfile)  # noqa: PTH108 - pathlib is slow to import
+            os.unlink(cidfile)
         raise
     for warning in answer.get("Warnings") or ():
         ctx.warn(f"WARNING: {warning}")
     if cidfile:
-        with open(cidfile, "w", encoding="ascii") as file:  # noqa: PTH123
+        with open(cidfile, "w", encoding="ascii") as file:
             file.write(answer["Id"])
     return str(answer["Id"])
 

@@ -267,7 +267,7 @@ def _profile(path: str) -> str:
     import json
 
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib is slow to import
+        with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
         words = os.strerror(error.errno or 0).lower()

@@ -37,7 +37,7 @@ _STARTERS = ("run", "create", "container run", "container create")
 
 def main() -> int:
     """Run the command that sys.argv names; returns the exit status."""
-    program = os.path.basename(sys.argv[0]) or "gantry"  # noqa: PTH119 - pathlib is slow to import
+    program = os.path.basename(sys.argv[0]) or "gantry"
     if program not in ("gantry", "docker"):
         program = "gantry"
     sys.stdout.reconfigure(errors="surrogateescape", newline="\n")  # type: ignore[union-attr]

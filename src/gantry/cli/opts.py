@@ -171,7 +171,7 @@ def read_key_values(files: Sequence[str], overrides: Sequence[str], environ: Map
 
 def _key_value_file(name: str, environ: Mapping[str, str] | None) -> list[str]:
     try:
-        with open(name, "rb") as file:  # noqa: PTH123 - pathlib is slow to import
+        with open(name, "rb") as file:
             data = file.read(1 << 24)
     except OSError as error:
         raise StartError(f"open {name}: {os.strerror(error.errno or 0).lower()}") from error

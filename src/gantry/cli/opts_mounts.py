@@ -41,7 +41,7 @@ def _set_field(result: dict[str, Any], key: str, text: str, field: str) -> None:
     if key == "type":
         result["Type"] = text.lower()
     elif key in ("source", "src"):
-        result["Source"] = os.path.abspath(text) if text == "." or text.startswith("./") else text  # noqa: PTH100
+        result["Source"] = os.path.abspath(text) if text == "." or text.startswith("./") else text
     elif key in ("target", "dst", "destination"):
         result["Target"] = text
     elif key in ("readonly", "ro"):
@@ -140,7 +140,7 @@ def volumes(texts: Sequence[str]) -> tuple[list[str], dict[str, object]]:
         if not source:
             anonymous[text] = {}
         elif source[0] == ".":
-            binds.append(os.path.abspath(source) + text[len(source) :])  # noqa: PTH100
+            binds.append(os.path.abspath(source) + text[len(source) :])
         else:
             binds.append(text)
     return list(dict.fromkeys(binds)), anonymous

@@ -1,8 +1,5 @@
 """--output: a stream of bytes into a file, or to standard output where that is no terminal."""
 
-# pathlib is slow to import:
-# ruff: noqa: PTH105, PTH108, PTH110, PTH112, PTH113, PTH120
-
 from __future__ import annotations
 
 import os

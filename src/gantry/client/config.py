@@ -24,7 +24,7 @@ def load(config_dir: str) -> dict[str, Any]:
     """The parsed file, {} where there is none; raises ConfigError."""
     name = path(config_dir)
     try:
-        with open(name, "rb") as file:  # noqa: PTH123 - pathlib is slow to import
+        with open(name, "rb") as file:
             text = file.read()
         config = jsontext.decode(text) if text.strip() else {}
     except FileNotFoundError:
@@ -44,12 +44,12 @@ def save(config_dir: str, config: dict[str, Any]) -> None:
 
     name = path(config_dir)
     try:
-        os.makedirs(config_dir, mode=0o700, exist_ok=True)  # noqa: PTH103
+        os.makedirs(config_dir, mode=0o700, exist_ok=True)
         target = os.path.realpath(name)
         temporary = f"{target}.{os.getpid()}.new"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(json.dumps(config, indent="\t", ensure_ascii=False))
-        os.replace(temporary, target)  # noqa: PTH105
+        os.replace(temporary, target)
     except OSError as error:
         raise ConfigError(f"Error saving config file: {name}: {error.strerror}") from error

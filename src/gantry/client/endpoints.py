@@ -138,9 +138,9 @@ def _tls_settings(flags: GlobalFlags, environ: Mapping[str, str], config_dir: st
         path = flags.string(flag)
         if not path:
             path = f"{directory}/{name}"
-            if not os.path.exists(path):  # noqa: PTH110
+            if not os.path.exists(path):
                 path = ""
-        elif not os.path.exists(path):  # noqa: PTH110
+        elif not os.path.exists(path):
             raise EndpointError(f"could not read {flag} {path}: no such file or directory")
         paths.append(path)
     return TLSSettings(paths[0], paths[1], paths[2], verify=verify)

@@ -101,7 +101,7 @@ def _execute(
             name: Method(title.header, title.header) if isinstance(title, Method) else title
             for name, title in headers.items()
         }
-        head = template.execute(Record(titles, "formatter.SubHeaderContext"), header=True) if headers else ""
+        head = template.execute(Record(titles, "formatter.SubHeaderContext", open=True), header=True) if headers else ""
     except TemplateError as error:
         raise CommandError(error.message) from None
     return lines, head

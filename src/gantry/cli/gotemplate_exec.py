@@ -276,6 +276,8 @@ class Executor:
             if has_arguments:
                 return self._method(dot, None, name, args, final)
             return field_of(value, name)
+        if isinstance(value, Record) and value.open:
+            return INVALID
         what = kind(value)
         if isinstance(value, Typed) and what in ("struct", "int", "pointer"):
             if what != "pointer" and value.base in ("time.Time", "time.Duration"):

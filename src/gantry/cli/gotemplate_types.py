@@ -122,6 +122,9 @@ _SOURCE = {
         UsageData *volume.UsageData""",
     "volume.ClusterVolume": "ID string",
     "volume.UsageData": "RefCount int64; Size int64",
+    "context.contextWithTLSListing": """Name string; Metadata interface {}; Endpoints map[string]interface {};
+        TLSMaterial map[string][]string; Storage store.StorageInfo""",
+    "store.StorageInfo": "MetadataPath string; TLSPath string",
     "events.Message": """Status=status string; ID=id string; From=from string; Type string; Action string;
         Actor events.Actor; Scope=scope string; Time=time int64; TimeNano=timeNano int64""",
     "events.Actor": "ID string; Attributes map[string]string",

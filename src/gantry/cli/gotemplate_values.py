@@ -49,13 +49,17 @@ class Typed:
 
 
 class Record:
-    """A row: fields by name; a callable value is called when its field is asked for."""
+    """A row: fields by name; a callable value is called when its field is asked for.
 
-    __slots__ = ("fields", "type")
+    An `open` one, a table's headings, has no value for fields that it does not name.
+    """
 
-    def __init__(self, fields: Mapping[str, Any], type: str) -> None:  # noqa: A002
+    __slots__ = ("fields", "open", "type")
+
+    def __init__(self, fields: Mapping[str, Any], type: str, *, open: bool = False) -> None:  # noqa: A002
         self.fields = fields
         self.type = type
+        self.open = open
 
 
 def structs() -> dict[str, dict[str, tuple[str, str]]]:

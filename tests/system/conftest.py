@@ -101,3 +101,20 @@ def debian(gantry: Client) -> str:
     if made.returncode:
         pytest.skip(f"no Debian mirror can be reached from here: {made.stderr.strip()[-200:]}")
     return "debian:bookworm"
+
+
+@pytest.fixture
+def builder(daemon: Daemon) -> None:
+    """Skips, loudly, on a daemon that has no `/build`."""
+    import http.client
+    import socket
+
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(daemon.socket))
+    connection.request("POST", "/build?remote=", headers={"Content-Length": "0"})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if answer.status == 404 and b"page not found" in body:
+        pytest.skip("this daemon has no builder: POST /build is not served")

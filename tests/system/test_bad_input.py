@@ -87,6 +87,7 @@ def test_hostile_archives(client: Client, data: bytes, gantry: Client) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("builder")
 def test_unknown_instruction(client: Client, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM busybox\nFOO bar\n")
     done = client.run("build", ".", cwd=tmp_path, check=False, DOCKER_BUILDKIT="0")

@@ -58,6 +58,7 @@ def test_life(sdk: docker.DockerClient) -> None:
         sdk.containers.get(container.id)
 
 
+@pytest.mark.usefixtures("builder")
 def test_build(sdk: docker.DockerClient) -> None:
     dockerfile = io.BytesIO(b"FROM busybox\nRUN echo built > /f\nCMD cat /f\n")
     image, lines = sdk.images.build(fileobj=dockerfile, tag="sdk/built", rm=True)

@@ -49,6 +49,7 @@ def name(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
 class TestBuildAndLook:
     """Walk 1."""
 
+    @pytest.mark.usefixtures("builder")
     def test_classic_build(self, client: Client, tmp_path: Path) -> None:
         context = tmp_path / "app"
         (context / "conf.d").mkdir(parents=True)
@@ -95,6 +96,7 @@ class TestBuildAndLook:
         assert "mkdir -p /var/log/app" in history
         client.run("rmi", "-f", tag)
 
+    @pytest.mark.usefixtures("builder")
     @pytest.mark.timeout(900)
     def test_example(self, client: Client, debian: str, name: str) -> None:
         """The example of the demonstration: Debian's packages, a package installer, a process manager, a page."""
@@ -146,6 +148,7 @@ class TestRunAndConfigure:
 class TestSmallImages:
     """Walk 5."""
 
+    @pytest.mark.usefixtures("builder")
     def test_scratch_and_sizes(self, client: Client, tmp_path: Path) -> None:
         busybox = Path(shutil.which("busybox") or "/bin/busybox")
         shutil.copy(busybox, tmp_path / "busybox")

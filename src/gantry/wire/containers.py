@@ -48,7 +48,7 @@ def decode_create(data: bytes) -> tuple[ContainerConfig, HostConfig, dict[str, E
     """The body of `POST /containers/create`."""
     body = plain_object(data)
     host_plain = body.pop("HostConfig", {})
-    networking = body.pop("NetworkingConfig", {})
+    networking = convert(body.pop("NetworkingConfig", {}), dict[str, Any], "NetworkingConfig")
     mac = body.pop("MacAddress", "")
     for name in ("Cmd", "Entrypoint", "Shell"):
         if isinstance(body.get(name), str):
@@ -61,7 +61,7 @@ def decode_create(data: bytes) -> tuple[ContainerConfig, HostConfig, dict[str, E
             host_plain.pop(legacy, None)
     host: HostConfig = convert(host_plain, HostConfig, "HostConfig")
     endpoints: dict[str, EndpointSettings] = convert(
-        (networking or {}).get("EndpointsConfig") or {}, dict[str, EndpointSettings], "NetworkingConfig"
+        networking.get("EndpointsConfig", {}), dict[str, EndpointSettings], "NetworkingConfig"
     )
     if mac:
         mode = host.network_mode or "default"

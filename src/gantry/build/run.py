@@ -23,6 +23,7 @@ from gantry.model.task import ProcessSpec, TaskSpec
 from gantry.ports import EndpointRequest, Networks, Runtime, TaskStreams
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CONTAINER = "container"  # the status that names a step's container
 SCRIPT_PATH = "/dev/pipes/"
 
 
@@ -85,7 +86,7 @@ class RunOp:
 
     async def _execute(self, active: Active, parent: BuildState, log: StepLog) -> int:
         """Run the command to its end; whatever happens, no process, mount or interface is left."""
-        log.status("container", text=short_id(active.id))
+        log.status(CONTAINER, text=short_id(active.id))
         scratch = await self._workspace.scratch()
         try:
             mounts = [await run_blocking(_script, scratch, name, text) for name, text in self._spec.scripts]

@@ -1,0 +1,130 @@
+"""The `/build` operations of the Engine API."""
+
+import re
+
+from aiohttp import web
+
+from gantry.api.query import boolean, filters, integer
+from gantry.api.routing import Route
+from gantry.api.stream import JSONStream
+from gantry.build.builder import Builder
+from gantry.build.errors import DockerfileError, code_of
+from gantry.build.options import BuildOptions
+from gantry.errors import GantryError, InvalidArgument, Unsupported
+from gantry.model.container import HostConfig
+from gantry.model.platform import Platform
+from gantry.wire import build as wire
+
+_PRUNE_FILTERS = frozenset({"until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"})
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|m|s|ms))+")
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def routes(builder: Builder) -> list[Route]:
+    handlers = _Handlers(builder)
+    return [
+        Route("POST", "/build", handlers.build),
+        Route("POST", "/build/prune", handlers.prune),
+        Route("POST", "/build/cancel", handlers.cancel),
+    ]
+
+
+class _Handlers:
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+
+    async def build(self, request: web.Request) -> web.StreamResponse:
+        """Docker's progress messages; `progress=vertex` asks for `vertex`, `status` and `log` objects instead."""
+        options = _options(request)
+        stream = JSONStream(request)
+        vertexes = request.query.get("progress") == "vertex"
+        try:
+            await self._builder.build(options, request.content.readany, stream, vertexes=vertexes)
+        except GantryError as error:
+            if vertexes and isinstance(error, DockerfileError) and error.excerpt:
+                stream({"source": {"file": error.file, "line": error.line, "excerpt": error.excerpt}})
+            await stream.fail(error, code_of(error))
+        return await stream.finish()
+
+    async def prune(self, request: web.Request) -> web.StreamResponse:
+        wanted = filters(request)
+        if unknown := sorted(wanted.keys() - _PRUNE_FILTERS):
+            raise InvalidArgument(f"invalid filter '{unknown[0]}'")
+        unused = 0.0
+        for text in (*wanted.get("until", ()), *wanted.get("unused-for", ())):
+            unused = max(unused, _seconds(text))
+        keys, reclaimed = await self._builder.prune(unused_for=int(unused), keys=wanted.get("id", ()))
+        return web.json_response(wire.prune_body(keys, reclaimed))
+
+    async def cancel(self, request: web.Request) -> web.StreamResponse:
+        """A build ends with its connection here; BuildKit's builds alone are cancelled by name."""
+        if not request.query.get("id"):
+            raise InvalidArgument("build ID not provided")
+        return web.Response(status=204)
+
+
+def _seconds(text: str) -> float:
+    if not _DURATION.fullmatch(text):
+        raise InvalidArgument(f'time: invalid duration "{text[:64]}"')
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(h|ms|m|s)", text))
+
+
+def _options(request: web.Request) -> BuildOptions:
+    """Raises InvalidArgument and Unsupported for what this builder does not do."""
+    query = request.query
+    version = query.get("version", "1")
+    if version == "2":
+        raise InvalidArgument(
+            "this daemon has the classic builder and not yet BuildKit's: build with DOCKER_BUILDKIT=0"
+        )
+    if version not in ("", "1"):
+        raise InvalidArgument(f'invalid version "{version}"')
+    if boolean(request, "squash"):
+        raise InvalidArgument("squash is only supported with experimental mode")
+    if query.get("outputs"):
+        raise Unsupported("outputs are only supported with BuildKit: build with DOCKER_BUILDKIT=0 and without --output")
+    if query.get("isolation", "default") not in ("", "default"):
+        raise InvalidArgument(f'unsupported isolation: "{query["isolation"]}"')
+    network = query.get("networkmode", "") or "default"
+    if network.startswith("container:"):
+        raise Unsupported("a build cannot join the network of a container")
+    platform = query.get("platform", "")
+    labels = wire.decode_map(query.get("labels", ""), "labels")
+    wire.decode_list(query.get("cachefrom", ""), "cache-from")
+    return BuildOptions(
+        tags=tuple(tag for tag in query.getall("t", []) if tag),
+        dockerfile=query.get("dockerfile", ""),
+        remote=query.get("remote", ""),
+        target=query.get("target", ""),
+        build_args=wire.decode_map(query.get("buildargs", ""), "build args"),
+        labels={key: value or "" for key, value in labels.items()},
+        no_cache=boolean(request, "nocache"),
+        pull=boolean(request, "pull"),
+        quiet=boolean(request, "q"),
+        remove=boolean(request, "rm", default=True),
+        force_remove=boolean(request, "forcerm"),
+        platform=Platform.parse(platform) if platform else None,
+        network="default" if network == "bridge" else network,
+        host_config=_host_config(request),
+        host_ca=boolean(request, "hostca"),
+        auths=wire.decode_registry_config(request.headers.get("X-Registry-Config", "")),
+    )
+
+
+def _host_config(request: web.Request) -> HostConfig:
+    """Limits of the RUN steps."""
+    memory = integer(request, "memory")
+    return HostConfig(
+        memory=memory,
+        memory_swap=integer(request, "memswap"),
+        cpu_shares=integer(request, "cpushares"),
+        cpu_period=integer(request, "cpuperiod"),
+        cpu_quota=integer(request, "cpuquota"),
+        cpuset_cpus=request.query.get("cpusetcpus", ""),
+        cpuset_mems=request.query.get("cpusetmems", ""),
+        shm_size=integer(request, "shmsize"),
+        cgroup_parent=request.query.get("cgroupparent", ""),
+        ulimits=wire.decode_ulimits(request.query.get("ulimits", "")),
+        extra_hosts=list(request.query.getall("extrahosts", [])) or None,
+        security_opt=list(request.query.getall("securityopt", [])) or None,
+    )

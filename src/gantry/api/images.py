@@ -1,27 +1,25 @@
-"""The `/images` operations of the Engine API, but for `/build`."""
+"""The `/images` operations of the Engine API, but for push and search."""
 
 import base64
-import fnmatch
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
 
 from gantry.api.archive import written
+from gantry.api.image_filters import ImageFilter, PruneFilter
 from gantry.api.query import boolean, filters
 from gantry.api.routing import Route, api_version
 from gantry.api.stream import JSONStream
-from gantry.engine.images import Images
-from gantry.errors import GantryError, InvalidArgument, NotFound
+from gantry.engine.images import Images, taggable
+from gantry.errors import Internal, InvalidArgument
 from gantry.model.container import ContainerConfig
 from gantry.model.image import Image
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
+from gantry.oci.documents import chain_ids
 from gantry.wire import images as wire
-
-_LIST_FILTERS = frozenset({"dangling", "label", "label!", "before", "since", "reference", "until"})
-_PRUNE_FILTERS = frozenset({"dangling", "label", "label!", "until"})
-_CHUNK = 1 << 18
 
 
 def routes(images: Images) -> list[Route]:
@@ -44,47 +42,64 @@ class _Handlers:
     def __init__(self, images: Images) -> None:
         self._images = images
 
+    # ------------------------------------------------------------------------------------------ reads
+
     async def list(self, request: web.Request) -> web.StreamResponse:
         wanted = filters(request)
-        _known(wanted, _LIST_FILTERS)
-        if name := request.query.get("filter"):  # before API 1.25's filters
+        if name := request.query.get("filter"):  # before API 1.41
             wanted.setdefault("reference", []).append(name)
-        everything = boolean(request, "all")
-        found = await self._images.all(intermediate=everything)
-        dangling = _dangling(wanted)
-        before = [await self._images.get(name) for name in wanted.get("before", ())]
-        since = [await self._images.get(name) for name in wanted.get("since", ())]
+        chosen = ImageFilter(wanted)
+        await chosen.resolve(self._images)
+        found = await self._images.all(intermediate=boolean(request, "all"))
+        shared = await self._shared(found) if boolean(request, "shared-size") else {}
+        version = api_version(request)
+        manifests = boolean(request, "manifests") and version >= (1, 47)
         answer = []
         for image in found:
-            if dangling is not None and dangling != (not image.repo_tags):
+            if (shown := chosen(image)) is None:
                 continue
-            if before and not all(image.created < other.created for other in before):
-                continue
-            if since and not all(image.created > other.created for other in since):
-                continue
-            if not _labels_match(image, wanted):
-                continue
-            if (patterns := wanted.get("reference")) and not _named(image, patterns):
-                continue
-            if not _older(image, wanted):
-                continue
-            answer.append(wire.summary(image))
+            users = len(self._images.containers_using(image.id)) if shared else -1
+            answer.append(wire.summary(shown, users, shared.get(image.id, -1), version, manifests=manifests))
         return web.json_response(answer)
 
+    async def _shared(self, images: Sequence[Image]) -> dict[str, int]:
+        """The bytes of each image's layers that other images have too."""
+        sizes = {}
+        for image in images:
+            infos = await self._images.layer_infos(image)
+            sizes[image.id] = dict(zip(chain_ids(image.diff_ids), (info.unpacked_size for info in infos), strict=True))
+        users = Counter(chain for layers in sizes.values() for chain in layers)
+        return {
+            image_id: sum(size for chain, size in layers.items() if users[chain] > 1)
+            for image_id, layers in sizes.items()
+        }
+
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        platform = _platform(request)
-        image = await self._images.get(request.match_info["name"], platform)
-        graph = {"Name": "overlay2", "Data": {}}
-        return web.json_response(wire.inspect(image, graph, api_version(request)))
+        image = await self._images.get(request.match_info["name"], _platform(request))
+        version = api_version(request)
+        manifests = boolean(request, "manifests") and version >= (1, 48)
+        return web.json_response(wire.inspect(image, version, manifests=manifests))
 
     async def history(self, request: web.Request) -> web.StreamResponse:
         image = await self._images.get(request.match_info["name"], _platform(request))
-        infos = await self._images.layer_infos(image)
-        return web.json_response(wire.history(image, {info.digest: info.size for info in infos}))
+        return web.json_response(wire.history(await self._images.history(image)))
+
+    async def save(self, request: web.Request) -> web.StreamResponse:
+        names = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
+        self._images.check_names(names)
+        response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+        await response.prepare(request)
+        async for chunk in written(lambda out: self._images.save(names, out)):
+            await response.write(chunk)
+        await response.write_eof()
+        await self._images.saved(names)
+        return response
+
+    # ----------------------------------------------------------------------------------------- changes
 
     async def tag(self, request: web.Request) -> web.StreamResponse:
-        repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
-        await self._images.tag(request.match_info["name"], f"{repository}:{tag}" if tag else repository)
+        reference = _reference(request.query.get("repo", ""), request.query.get("tag", ""))
+        await self._images.tag(request.match_info["name"], reference)
         return web.Response(status=201)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
@@ -94,113 +109,60 @@ class _Handlers:
         return web.json_response(answer)
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
-        wanted = filters(request)
-        _known(wanted, _PRUNE_FILTERS)
-        dangling = _dangling(wanted)
-        deleted, freed = await self._images.prune(
-            dangling=dangling is not False,
-            keep=lambda image: not (_labels_match(image, wanted) and _older(image, wanted)),
-        )
+        kept = PruneFilter(filters(request))
+        deleted, freed = await self._images.prune(dangling=kept.dangling, keep=kept)
         return web.json_response({"ImagesDeleted": deleted or None, "SpaceReclaimed": freed})
 
     async def load(self, request: web.Request) -> web.StreamResponse:
         stream = JSONStream(request)
-        messages: list[dict[str, Any]] = []
-        await self._images.load(request.content.iter_chunked(_CHUNK), messages.append)
-        await stream.start()
-        for message in messages:
-            stream(message)
+        await stream.start()  # as Docker does, a bad archive is told in the stream of an answer 200
+        await self._images.load(request.content.iter_any(), stream, quiet=boolean(request, "quiet"))
         return await stream.finish()
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         if source := request.query.get("fromSrc"):
             return await self._import(request, source)
         name, tag = request.query.get("fromImage", ""), request.query.get("tag", "")
-        if not name:
-            raise InvalidArgument("invalid reference format")
-        reference = f"{name}@{tag}" if ":" in tag else f"{name}:{tag}" if tag else name
+        reference = f"{name}@{tag}" if ":" in tag else _reference(name, tag)
         Reference.parse(reference)
         stream = JSONStream(request)
-        try:
-            await self._images.pull(reference, _platform(request), stream, _auth(request))
-        except GantryError as error:
-            await stream.fail(error)
+        await self._images.pull(reference, _platform(request), stream, _auth(request))
         return await stream.finish()
 
     async def _import(self, request: web.Request, source: str) -> web.StreamResponse:
         if source != "-":
             raise InvalidArgument(f"import from {source!r} is not possible: send the archive with fromSrc=-")
-        repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
+        repository = request.query.get("repo", "")
+        reference = _reference(repository, request.query.get("tag", "")) if repository else ""
+        if reference:
+            taggable(reference)
         config = wire.apply_changes(ContainerConfig(), request.query.getall("changes", []))
-        image = await self._images.import_tar(
-            request.content.iter_chunked(_CHUNK),
-            f"{repository}:{tag}" if tag else repository,
-            config=config,
-            message=request.query.get("message", ""),
-            platform=_platform(request),
-        )
+        platform = _platform(request)
         stream = JSONStream(request)
-        await stream.start()
+        try:
+            image = await self._images.import_tar(
+                request.content.iter_any(),
+                reference,
+                config=config,
+                message=request.query.get("message", ""),
+                platform=platform,
+            )
+        except InvalidArgument as error:
+            raise Internal(error.message) from error  # Docker's status for an archive that is none
         stream({"status": image.id})
         return await stream.finish()
 
-    async def save(self, request: web.Request) -> web.StreamResponse:
-        names = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
-        for name in names:
-            await self._images.get(name)
-        response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
-        await response.prepare(request)
-        async for chunk in written(lambda out: self._images.save(names, out)):
-            await response.write(chunk)
-        await response.write_eof()
-        self._images.saved(names)
-        return response
 
-
-def _known(wanted: dict[str, list[str]], known: frozenset[str]) -> None:
-    for name in wanted:
-        if name not in known:
-            raise InvalidArgument(f"invalid filter '{name}'")
-
-
-def _dangling(wanted: dict[str, list[str]]) -> bool | None:
-    values = wanted.get("dangling")
-    if not values:
-        return None
-    if values[-1] in ("1", "true"):
-        return True
-    if values[-1] in ("0", "false"):
-        return False
-    raise InvalidArgument(f"invalid filter 'dangling={values}'")
-
-
-def _labels_match(image: Image, wanted: dict[str, list[str]]) -> bool:
-    labels = image.config.labels or {}
-
-    def has(text: str) -> bool:
-        key, equals, value = text.partition("=")
-        return key in labels and (not equals or labels[key] == value)
-
-    return all(has(text) for text in wanted.get("label", ())) and not any(has(t) for t in wanted.get("label!", ()))
-
-
-def _named(image: Image, patterns: "list[str]") -> bool:
-    names = [*image.repo_tags, *image.repo_digests]
-    return any(
-        fnmatch.fnmatchcase(form, pattern)
-        for pattern in patterns
-        for name in names
-        for form in (name, name.partition("@")[0], name.rpartition(":")[0], Reference.parse(name).repository)
-    )
-
-
-def _older(image: Image, wanted: dict[str, list[str]]) -> bool:
-    values = wanted.get("until")
-    if not values:
-        return True
-    from gantry.wire.times import moment
-
-    return wire.created_seconds(image.created) * 1_000_000_000 < moment(values[-1])
+def _reference(repository: str, tag: str) -> str:
+    """Repository and tag as one text; raises InvalidArgument with Docker's words for each."""
+    if not tag:
+        return repository
+    Reference.parse(repository)
+    try:
+        Reference.parse(f"{repository}:{tag}")
+    except InvalidArgument:
+        raise InvalidArgument("invalid tag format") from None
+    return f"{repository}:{tag}"
 
 
 def _platform(request: web.Request) -> Platform | None:
@@ -221,4 +183,4 @@ def _auth(request: web.Request) -> str:
     try:
         return base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)).decode() if header else ""
     except ValueError as error:
-        raise NotFound(f"invalid X-Registry-Auth header: {error}") from error
+        raise InvalidArgument(f"invalid X-Registry-Auth header: {error}") from error

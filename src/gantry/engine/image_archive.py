@@ -1,256 +1,241 @@
-"""Archives of images: what `docker save` writes and `docker load` reads (OCI layout, and Docker's manifest.json)."""
+"""Reading archives of images: what `docker save` ever wrote, and OCI image layouts.
 
-import io
-import json
-import tarfile
-from collections.abc import Sequence
+An archive is read once, from beginning to end, as it comes in: every file but the few that describe the archive goes
+straight into the content store. Only then is it known what belongs together, and all of it is checked.
+"""
+
+import posixpath
 from typing import Any, BinaryIO
 
 import msgspec
 
 from gantry.engine.image_store import ImageStore
-from gantry.errors import GantryError, InvalidArgument, NotFound
+from gantry.errors import InvalidArgument, NotFound
+from gantry.model.digest import Digest
 from gantry.model.image import Descriptor
 from gantry.model.reference import Reference
 from gantry.oci import documents
 from gantry.oci.compression import detect, open_compressed
-from gantry.oci.tar_reader import HEADER_LIMIT
-from gantry.ports import LeaseHandle
+from gantry.oci.tar_reader import FILE, LINK, SYMLINK, Entry, TarReader
+from gantry.ports import BlobInfo, LeaseHandle, ProgressSink
 
-_CHUNK = 1 << 20
-_CONTAINERD_NAME = "io.containerd.image.name"
-_BROKEN = (tarfile.TarError, UnicodeError, KeyError, EOFError, ValueError, OSError)
-_OCI_NAME = "org.opencontainers.image.ref.name"
-
-
-_EXTENDED = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-
-
-class BoundedTarInfo(tarfile.TarInfo):
-    """Refuses extended headers beyond `HEADER_LIMIT` before they are read into memory."""
-
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _EXTENDED and self.size > HEADER_LIMIT:
-            raise InvalidArgument(f"archive header of {self.size} bytes: at most {HEADER_LIMIT} are accepted")
-        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+CONTAINERD_NAME = "io.containerd.image.name"
+OCI_NAME = "org.opencontainers.image.ref.name"
+_ENTRY_LIMIT = 100_000
+_DESCRIBING = frozenset({"index.json", "manifest.json", "oci-layout", "repositories"})
+_PROGRESS_STEP = 1 << 20
+_SUFFIXES = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """One image of an archive: its id and the names it was saved under."""
+    """One image of an archive: its id, and the full references that it was saved under."""
 
     image_id: str
+    media_type: str
     references: tuple[str, ...]
 
 
-class ArchiveReader:
-    """Reads one archive from a seekable file. Nothing becomes an image before all of it is verified."""
+class _DockerItem(msgspec.Struct, frozen=True, rename="pascal"):
+    """One item of Docker's manifest.json."""
 
-    def __init__(self, store: ImageStore, lease: LeaseHandle) -> None:
+    config: str
+    repo_tags: list[str] | None = None
+    layers: list[str] | None = None
+
+
+class _Blob(msgspec.Struct, frozen=True):
+    info: BlobInfo
+    compression: str
+
+
+class ArchiveReader:
+    """Reads one archive. Nothing becomes an image here; what was stored is in `stored`, for who has to undo it."""
+
+    def __init__(self, store: ImageStore, lease: LeaseHandle, progress: ProgressSink | None = None) -> None:
         self._store = store
         self._lease = lease
+        self._progress = progress
+        self._blobs: dict[str, _Blob] = {}
+        self._links: dict[str, str] = {}
+        self._documents: dict[str, bytes] = {}
+        self.stored: set[str] = set()
 
-    def load(self, file: BinaryIO) -> list[Loaded]:
-        """Store every blob and register every image; raises InvalidArgument for what is no image archive."""
-        try:
-            with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as archive:
-                members = {entry.name.removeprefix("./"): entry for entry in archive}
-                if "index.json" in members and "oci-layout" in members:
-                    return self._layout(archive, members)
-                if "manifest.json" in members:
-                    return self._docker(archive, members)
-        except GantryError:
-            raise
-        except _BROKEN as error:
-            if isinstance(error, OSError) and error.errno:
-                raise
-            raise InvalidArgument(f"invalid archive: {error}") from error
-        raise InvalidArgument("invalid archive: does not contain a manifest.json")
+    def read(self, stream: BinaryIO) -> list[Loaded]:
+        """Store every blob and find the images; raises InvalidArgument for what is no image archive."""
+        reader = TarReader(open_compressed(stream))
+        for count, entry in enumerate(reader):
+            if count > _ENTRY_LIMIT:
+                raise InvalidArgument(f"invalid archive: more than {_ENTRY_LIMIT} entries")
+            name = posixpath.normpath("/" + entry.name)[1:]
+            if entry.type == FILE and name in _DESCRIBING:
+                self._documents[name] = reader.read(documents.MANIFEST_LIMIT)
+            elif entry.type == FILE:
+                self._blobs[name] = self._keep(reader, entry, name)
+            elif entry.type == SYMLINK:
+                self._links[name] = posixpath.normpath(posixpath.join("/", posixpath.dirname(name), entry.link))[1:]
+            elif entry.type == LINK:
+                self._links[name] = posixpath.normpath("/" + entry.link)[1:]
+        if "index.json" in self._documents and "oci-layout" in self._documents:
+            return self._layout()
+        if "manifest.json" in self._documents:
+            return self._docker()
+        raise InvalidArgument("invalid archive: open manifest.json: no such file or directory")
 
-    def _small(self, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> bytes:
-        entry = members.get(name)
-        if entry is None:
-            raise InvalidArgument(f"invalid archive: {name} is missing")
-        if entry.size > documents.MANIFEST_LIMIT:
-            raise InvalidArgument(f"invalid archive: {name} of {entry.size} bytes is too large")
-        return _open(archive, entry).read()
-
-    def _json(self, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> Any:
-        try:
-            return json.loads(self._small(archive, members, name))
-        except (ValueError, RecursionError) as error:
-            raise InvalidArgument(f"invalid archive: {name}: {error}") from error
-
-    def _copy(self, source: BinaryIO, digest: str = "") -> tuple[str, int, bytes]:
-        """Store a stream as a blob; returns digest, size and the first bytes."""
+    def _keep(self, reader: TarReader, entry: Entry, name: str) -> _Blob:
         head = b""
+        done = shown = 0
+        label = posixpath.basename(name)[:12]
+        if entry.sparse is not None:
+            raise InvalidArgument(f'invalid archive: "{entry.name}" is a sparse file')
         with self._store.content.writer() as writer:
-            while data := source.read(_CHUNK):
-                head = head or data[:16]
-                writer.write(data)
-            blob = writer.commit(digest)
-        self._lease.add(blob.digest)
-        return blob.digest, blob.size, head
+            for piece in reader.chunks():
+                head = head or bytes(piece[:16])
+                writer.write(piece)
+                done += len(piece)
+                if self._progress is not None and done - shown >= _PROGRESS_STEP:
+                    shown = done
+                    self._progress(
+                        {
+                            "status": "Loading layer", "id": label,
+                            "progressDetail": {"current": done, "total": entry.size},
+                        }
+                    )  # fmt: skip
+            info = writer.commit()
+        self._lease.add(info.digest)
+        self.stored.add(info.digest)
+        return _Blob(info, detect(head))
 
-    def _layout(self, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> list[Loaded]:
-        index = documents.decode_index(self._small(archive, members, "index.json"))
-        tags = self._tags_by_config(archive, members)
-        loaded: dict[str, set[str]] = {}
+    def _file(self, name: str) -> _Blob:
+        """A file of the archive; Docker's older archives link one layer to another."""
+        path = posixpath.normpath("/" + name)[1:]
+        for _ in range(16):
+            if (blob := self._blobs.get(path)) is not None:
+                return blob
+            if (target := self._links.get(path)) is None:
+                break
+            path = target
+        raise InvalidArgument(f"invalid archive: open {name}: no such file or directory")
+
+    def _small(self, digest: str) -> bytes:
+        return self._store.content.read(digest, documents.MANIFEST_LIMIT)
+
+    # --------------------------------------------------------------------------------- an OCI layout
+
+    def _layout(self) -> list[Loaded]:
+        index = documents.decode_index(self._documents["index.json"])
+        tags = self._tags_by_config()
+        types: dict[str, str] = {}
+        names: dict[str, set[str]] = {}
         for descriptor in index.manifests:
-            self._blobs(archive, members, descriptor)
-            names = loaded.setdefault(descriptor.digest, set())
+            if descriptor.media_type not in documents.MANIFESTS | documents.INDEXES:
+                raise InvalidArgument(f"invalid archive: unsupported media type {descriptor.media_type!r}")
+            types[descriptor.digest] = descriptor.media_type
+            found = names.setdefault(descriptor.digest, set())
             annotations = descriptor.annotations or {}
-            for name in (annotations.get(_CONTAINERD_NAME, ""), annotations.get(_OCI_NAME, "")):
+            for name in (annotations.get(CONTAINERD_NAME, ""), annotations.get(OCI_NAME, "")):
                 if ":" in name or "/" in name:
-                    names.add(str(Reference.parse(name)))
+                    found.add(str(Reference.parse(name)))
                     break
-            if descriptor.media_type in documents.MANIFESTS:
-                manifest = documents.decode_manifest(self._small(archive, members, _blob(descriptor.digest)))
-                names |= tags.get(manifest.config.digest, set())
-        types = {descriptor.digest: descriptor.media_type for descriptor in index.manifests}
-        result = [Loaded(digest, tuple(sorted(names))) for digest, names in loaded.items()]
-        for image in result:
-            self._register(image, types[image.image_id])
-        return result
+            configs = self._check(descriptor)
+            for config in configs:
+                found |= tags.get(config, set())
+        return [Loaded(digest, types[digest], tuple(sorted(found))) for digest, found in names.items()]
 
-    def _tags_by_config(self, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> dict[str, set[str]]:
-        if "manifest.json" not in members:
+    def _tags_by_config(self) -> dict[str, set[str]]:
+        if "manifest.json" not in self._documents:
             return {}
         found: dict[str, set[str]] = {}
-        for item in self._json(archive, members, "manifest.json"):
-            digest = "sha256:" + str(item.get("Config", "")).rpartition("/")[2].removesuffix(".json")
-            found.setdefault(digest, set()).update(str(Reference.parse(tag)) for tag in item.get("RepoTags") or ())
+        for item in self._items():
+            digest = "sha256:" + posixpath.basename(item.config).removesuffix(".json")
+            found.setdefault(digest, set()).update(str(Reference.parse(tag)) for tag in item.repo_tags or ())
         return found
 
-    def _blobs(self, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], root: Descriptor) -> None:
-        waiting = [root]
-        seen: set[str] = set()
-        while waiting:
-            descriptor = waiting.pop()
-            if descriptor.digest in seen:
-                continue
-            seen.add(descriptor.digest)
-            name = _blob(descriptor.digest)
-            if name not in members:
-                if descriptor is root:
-                    raise InvalidArgument(f"invalid archive: blob {descriptor.digest} is missing")
-                continue  # other platforms may be left out
-            self._copy(_open(archive, members[name]), descriptor.digest)
-            if descriptor.media_type in documents.INDEXES:
-                waiting.extend(documents.decode_index(self._small(archive, members, name)).manifests)
-            elif descriptor.media_type in documents.MANIFESTS:
-                manifest = documents.decode_manifest(self._small(archive, members, name))
-                for part in (manifest.config, *manifest.layers):
-                    if _blob(part.digest) not in members:
-                        raise InvalidArgument(f"invalid archive: blob {part.digest} is missing")
-                waiting += [manifest.config, *manifest.layers]
+    def _check(self, root: Descriptor) -> list[str]:
+        """Check an image of the layout; returns the digests of its configurations.
 
-    def _docker(self, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo]) -> list[Loaded]:
-        items = self._json(archive, members, "manifest.json")
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise InvalidArgument("invalid archive: manifest.json is not a list of images")
-        made: list[Loaded] = []
-        for item in items:
-            config_data = self._small(archive, members, str(item.get("Config")))
-            config = documents.decode_config(config_data)
-            names = [str(name) for name in item.get("Layers") or ()]
-            if len(names) != len(config.rootfs.diff_ids):
-                expected = len(config.rootfs.diff_ids)
+        Of an index, platforms may be left out, but one must be whole.
+        """
+        if root.media_type in documents.MANIFESTS:
+            return [self._check_manifest(root)]
+        self._blob(root)
+        configs = []
+        for descriptor in documents.decode_index(self._small(root.digest)).manifests:
+            Digest(descriptor.digest)
+            if descriptor.media_type in documents.MANIFESTS and self._is_here(descriptor.digest):
+                configs.append(self._check_manifest(descriptor))
+        if not configs:
+            raise InvalidArgument(f"invalid archive: no platform of {root.digest} is here")
+        return configs
+
+    def _check_manifest(self, descriptor: Descriptor) -> str:
+        self._blob(descriptor)
+        manifest = documents.decode_manifest(self._small(descriptor.digest))
+        self._blob(manifest.config)
+        if manifest.config.media_type in documents.CONFIGS:
+            config = documents.decode_config(self._small(manifest.config.digest))
+            _same_length(config.rootfs.diff_ids, manifest.layers)
+            for diff_id in config.rootfs.diff_ids:
+                Digest(diff_id)
+        for layer in manifest.layers:
+            self._blob(layer)
+        return manifest.config.digest
+
+    def _is_here(self, digest: str) -> bool:
+        try:
+            self._store.content.stat(digest)
+        except NotFound:
+            return False
+        return True
+
+    def _blob(self, descriptor: Descriptor) -> None:
+        """A blob that must be in the archive, or in the store already, with the size that is claimed."""
+        digest = Digest(descriptor.digest)
+        self._lease.add(digest)
+        try:
+            size = self._store.content.stat(digest).size
+        except NotFound:
+            claimed = self._blobs.get(f"blobs/{digest.algorithm}/{digest.hex}")
+            if claimed is not None:
+                raise InvalidArgument(f'invalid digest: expected "{digest}", got "{claimed.info.digest}"') from None
+            raise InvalidArgument(f"invalid archive: content digest {digest}: not found") from None
+        if size != descriptor.size:
+            raise InvalidArgument(f"invalid size of {digest}: expected {descriptor.size}, got {size}")
+
+    # ----------------------------------------------------------------------- Docker's manifest.json
+
+    def _items(self) -> list[_DockerItem]:
+        try:
+            return msgspec.json.decode(self._documents["manifest.json"], type=list[_DockerItem] | None) or []
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise InvalidArgument(f"invalid manifest.json: {' '.join(str(error).split())}") from error
+
+    def _docker(self) -> list[Loaded]:
+        return [self._convert(item) for item in self._items()]
+
+    def _convert(self, item: _DockerItem) -> Loaded:
+        """Make the manifest that this older form lacks."""
+        references = tuple(dict.fromkeys(str(Reference.parse(tag)) for tag in item.repo_tags or ()))
+        blob = self._file(item.config).info
+        config = documents.decode_config(self._small(blob.digest))
+        names = item.layers or []
+        _same_length(config.rootfs.diff_ids, names)
+        layers = []
+        for number, (name, diff_id) in enumerate(zip(names, config.rootfs.diff_ids, strict=True)):
+            Digest(diff_id)
+            layer = self._file(name)
+            if not layer.compression and layer.info.digest != diff_id:
                 raise InvalidArgument(
-                    f"invalid manifest, layers length mismatch: expected {expected}, got {len(names)}"
+                    f'invalid diffID for layer {number}: expected "{diff_id}", got "{layer.info.digest}"'
                 )
-            layers = []
-            for name in names:
-                entry = members.get(name)
-                if entry is None:
-                    raise InvalidArgument(f"invalid archive: {name} is missing")
-                digest, size, head = self._copy(_open(archive, entry))
-                suffix = {"gzip": "+gzip", "zstd": "+zstd"}.get(detect(head), "")
-                layers.append(Descriptor(documents.OCI_LAYER + suffix, digest, size))
-            config_digest = self._store.write(config_data)
-            self._lease.add(config_digest)
-            manifest = documents.Manifest(2, Descriptor(documents.OCI_CONFIG, config_digest, len(config_data)), layers)
-            image_id = self._store.write(documents.encode(manifest))
-            self._lease.add(image_id)
-            made.append(Loaded(image_id, tuple(str(Reference.parse(tag)) for tag in item.get("RepoTags") or ())))
-        for image in made:
-            self._register(image, documents.OCI_MANIFEST)
-        return made
-
-    def _register(self, image: Loaded, media_type: str) -> None:
-        self._store.register(image.image_id, media_type, references=image.references)
+            media_type = documents.OCI_LAYER + _SUFFIXES.get(layer.compression, "")
+            layers.append(Descriptor(media_type, layer.info.digest, layer.info.size))
+        manifest = documents.Manifest(2, Descriptor(documents.OCI_CONFIG, blob.digest, blob.size), layers)
+        image_id = self._store.write(documents.encode(manifest))
+        self._lease.add(image_id)
+        self.stored.add(image_id)
+        return Loaded(image_id, documents.OCI_MANIFEST, references)
 
 
-def _blob(digest: str) -> str:
-    return "blobs/" + digest.replace(":", "/")
-
-
-def _open(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> BinaryIO:
-    """A member's bytes; Docker's old archives link one layer to another."""
-    opened = archive.extractfile(entry)
-    if opened is None:
-        raise InvalidArgument(f"invalid archive: {entry.name} is not a file")
-    return opened  # type: ignore[return-value]
-
-
-def open_archive(stream: BinaryIO) -> BinaryIO:
-    """The archive's tar, whatever it is compressed with."""
-    return open_compressed(stream)
-
-
-def write_archive(store: ImageStore, images: Sequence[tuple[str, Sequence[Reference]]], out: BinaryIO) -> None:
-    """Write images as an OCI layout that also has Docker's manifest.json and repositories, as Docker 28 does."""
-    index: list[dict[str, Any]] = []
-    listed: list[dict[str, Any]] = []
-    repositories: dict[str, dict[str, str]] = {}
-    written: set[str] = set()
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        for image_id, references in images:
-            for digest in sorted(store.reachable(image_id)):
-                if digest in written:
-                    continue
-                written.add(digest)
-                try:
-                    blob = store.content.stat(digest)
-                except NotFound:
-                    continue
-                with store.content.open(digest) as file:
-                    _add(archive, _blob(digest), file, blob.size)
-            image = store.view(image_id)
-            descriptor = {
-                "mediaType": image.media_type, "digest": image_id, "size": store.content.stat(image_id).size,
-            }  # fmt: skip
-            for reference in references or (None,):
-                entry = dict(descriptor)
-                if reference is not None:
-                    entry["annotations"] = {_CONTAINERD_NAME: str(reference), _OCI_NAME: reference.tag}
-                    repositories.setdefault(reference.familiar_name, {})[reference.tag] = (
-                        image.layers[-1].partition(":")[2] if image.layers else ""
-                    )
-                index.append(entry)
-            listed.append(
-                {
-                    "Config": _blob(image.config_digest),
-                    "RepoTags": [reference.familiar for reference in references] or None,
-                    "Layers": [_blob(layer) for layer in image.layers],
-                }
-            )
-        for name, document in (
-            ("index.json", {"schemaVersion": 2, "mediaType": documents.OCI_INDEX, "manifests": index}),
-            ("manifest.json", listed),
-            ("oci-layout", {"imageLayoutVersion": "1.0.0"}),
-            *((("repositories", repositories),) if repositories else ()),
-        ):
-            data = json.dumps(document, separators=(",", ":")).encode()
-            _add(archive, name, io.BytesIO(data), len(data))
-
-
-def _add(archive: tarfile.TarFile, name: str, file: BinaryIO, size: int) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    archive.addfile(info, file)
+def _same_length(diff_ids: list[str], layers: list[Any]) -> None:
+    if len(diff_ids) != len(layers):
+        raise InvalidArgument(f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {len(layers)}")

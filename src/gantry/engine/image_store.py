@@ -1,20 +1,19 @@
-"""Image records: which manifests there are, what they are called, and what of them is garbage."""
+"""Image records: which manifests there are, what they are called, and how they look."""
 
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from gantry.errors import Conflict, InvalidArgument, NotFound
+from gantry.errors import InvalidArgument, NotFound
 from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
-from gantry.model.image import Image
+from gantry.model.image import Descriptor, Image
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
 from gantry.oci import documents
-from gantry.ports import ContentStore, Leases, Snapshotter, State, Table
+from gantry.ports import ContentStore, Snapshotter, State, Table
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
@@ -25,7 +24,6 @@ class ImageRecord(msgspec.Struct, frozen=True):
     parent: str = ""
     tagged_at: int = 0
     added_at: int = 0
-    sizes: dict[str, int] = {}
 
 
 class TagRecord(msgspec.Struct, frozen=True):
@@ -35,21 +33,27 @@ class TagRecord(msgspec.Struct, frozen=True):
 
 IMAGES = Table("image", ImageRecord)
 TAGS = Table("tag", TagRecord)
+_REF_NAME = "org.opencontainers.image.ref.name"
 
 
 class ImageStore:
-    """Looks images up and keeps their records. Methods block shortly; views of images are cached by digest."""
+    """Looks images up and keeps their records.
 
-    def __init__(self, state: State, content: ContentStore, snapshots: Snapshotter, leases: Leases) -> None:
-        self.state = state
+    Reads go to memory and never wait. Writes block shortly and hold `lock`, as does the collector: an image cannot
+    appear while it decides what is garbage. Views of images are kept by digest: content never changes.
+    """
+
+    def __init__(self, state: State, content: ContentStore, snapshots: Snapshotter) -> None:
         self.content = content
         self.snapshots = snapshots
-        self.leases = leases
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        self._state = state
         self._views: dict[tuple[str, str], Image] = {}
         with state.view() as tx:
             self._records: dict[str, ImageRecord] = {record.id: record for record in tx.list(IMAGES)}
             self._tags: dict[str, str] = {tag.reference: tag.image_id for tag in tx.list(TAGS)}
+
+    # ------------------------------------------------------------------------------------------ writes
 
     def write(self, data: bytes) -> str:
         """Store a small document; returns its digest."""
@@ -57,114 +61,207 @@ class ImageStore:
             writer.write(data)
             return writer.commit().digest
 
-    def register(self, image_id: str, media_type: str, *, parent: str = "", references: Iterable[str] = ()) -> None:
-        """Make an image known, with names, in one transaction. A known image keeps its first record."""
-        with self._lock:
-            old = self._records.get(image_id)
-            now = timestamp.now()
-            names = list(references)
-            record = old or ImageRecord(image_id, media_type, parent, added_at=now)
-            if names:
-                record = msgspec.structs.replace(record, tagged_at=now)
-            with self.state.update() as tx:
-                tx.put(IMAGES, image_id, record)
-                for name in names:
-                    tx.put(TAGS, name, TagRecord(name, image_id))
-            self._records[image_id] = record
-            self._tags.update(dict.fromkeys(names, image_id))
+    def register(
+        self, image_id: str, media_type: str, *, parent: str = "", references: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """Make an image known, with names, in one transaction; returns the names that other images have lost."""
+        return self.register_all({image_id: (media_type, tuple(references))}, parent=parent)
 
-    def untag(self, reference: str) -> None:
-        with self._lock:
-            with self.state.update() as tx:
-                tx.delete(TAGS, reference)
-            self._tags.pop(reference, None)
+    def register_all(self, images: Mapping[str, tuple[str, tuple[str, ...]]], *, parent: str = "") -> dict[str, str]:
+        """Make images known: by id, the media type and full references. A known image keeps its first record."""
+        with self.lock:
+            now = timestamp.now()
+            records, tags = {}, {}
+            for image_id, (media_type, references) in images.items():
+                record = self._records.get(image_id) or ImageRecord(image_id, media_type, parent, added_at=now)
+                if references:
+                    record = msgspec.structs.replace(record, tagged_at=now)
+                records[image_id] = record
+                tags.update(dict.fromkeys(references, image_id))
+            with self._state.update() as tx:
+                for image_id, record in records.items():
+                    tx.put(IMAGES, image_id, record)
+                for name, image_id in tags.items():
+                    tx.put(TAGS, name, TagRecord(name, image_id))
+            lost = {
+                name: before
+                for name, image_id in tags.items()
+                if (before := self._tags.get(name, image_id)) != image_id
+            }
+            self._records.update(records)
+            self._tags.update(tags)
+            for key in [key for key in self._views if key[0] in images]:
+                del self._views[key]  # an index may have gained a platform
+            self._publish()
+            return lost
+
+    def untag(self, references: Iterable[str]) -> None:
+        with self.lock:
+            gone = list(references)
+            with self._state.update() as tx:
+                for name in gone:
+                    tx.delete(TAGS, name)
+            for name in gone:
+                self._tags.pop(name, None)
+            self._publish()
 
     def forget(self, image_id: str) -> None:
-        with self._lock:
-            with self.state.update() as tx:
+        """Drop an image's record and names; its content is the collector's."""
+        with self.lock:
+            names = [name for name, target in self._tags.items() if target == image_id]
+            with self._state.update() as tx:
                 tx.delete(IMAGES, image_id)
+                for name in names:
+                    tx.delete(TAGS, name)
             self._records.pop(image_id, None)
+            for name in names:
+                del self._tags[name]
+            for key in [key for key in self._views if key[0] == image_id]:
+                del self._views[key]
+            self._publish()
+
+    def _publish(self) -> None:
+        """Keep the layout's index.json in line, for other readers of the layout."""
+        named: list[Descriptor] = []
+        for name, image_id in sorted(self._tags.items()):
+            named.append(self._descriptor(image_id, {_REF_NAME: name}))
+        tagged = set(self._tags.values())
+        named += [self._descriptor(image_id, None) for image_id in sorted(self._records) if image_id not in tagged]
+        self.content.publish_index(documents.encode(documents.Index(2, named)))
+
+    def _descriptor(self, image_id: str, annotations: dict[str, str] | None) -> Descriptor:
+        try:
+            size = self.content.stat(image_id).size
+        except NotFound:
+            size = 0
+        return Descriptor(self._records[image_id].media_type, image_id, size, annotations=annotations)
+
+    # ------------------------------------------------------------------------------------------- reads
 
     def records(self) -> list[ImageRecord]:
         return list(self._records.values())
 
+    def known(self, image_id: str) -> bool:
+        return image_id in self._records
+
     def record(self, image_id: str) -> ImageRecord:
-        return self._records[image_id]
+        """Raises NotFound where the image has been removed meanwhile."""
+        record = self._records.get(image_id)
+        if record is None:
+            raise NotFound(f"No such image: {image_id}")
+        return record
 
     def names(self, image_id: str) -> list[Reference]:
-        found = [
-            Reference.parse(name, default_tag=False) for name, target in list(self._tags.items()) if target == image_id
-        ]
-        return sorted(found, key=str)
+        """The references to an image, sorted."""
+        names = sorted(name for name, target in list(self._tags.items()) if target == image_id)
+        return [Reference.parse(name, default_tag=False) for name in names]
+
+    def repository(self, reference: Reference) -> list[tuple[str, Reference]]:
+        """All (image id, tag) of the repository that `reference` names."""
+        found = []
+        for name, image_id in sorted(self._tags.items()):
+            known = Reference.parse(name, default_tag=False)
+            if known.repository == reference.repository and known.tag:
+                found.append((image_id, known))
+        return found
 
     def children(self, image_id: str) -> list[str]:
-        return [record.id for record in self._records.values() if record.parent == image_id]
+        return [record.id for record in list(self._records.values()) if record.parent == image_id]
 
     def lookup(self, text: str) -> tuple[str, str]:
-        """The id of the image that `text` names, and the reference it is known under ("" when given by id)."""
-        if not text:
-            raise InvalidArgument("invalid reference format")
-        with self._lock:
-            if text in self._records:
-                return text, ""
-            bare = text.removeprefix("sha256:")
-            try:
-                reference = Reference.parse(text)
-            except InvalidArgument:
-                if not _is_hex(bare):
-                    raise
-                reference = None
-            if reference is not None:
-                if (found := self._tags.get(str(reference))) is not None:
-                    return found, str(reference)
-                if reference.digest and reference.digest in self._records:
-                    return reference.digest, ""
-            if _is_hex(bare):
-                matching = [image_id for image_id in self._records if image_id.startswith("sha256:" + bare)]
-                if len(matching) > 1:
-                    raise Conflict(f"ambiguous reference: {text}")
-                if matching:
-                    return matching[0], ""
-        raise NotFound(f"No such image: {reference.familiar if reference is not None else text}")
+        """The id of the image that `text` names, and the full reference it was named by ("" for an id or prefix).
 
-    def view(self, image_id: str, platform: Platform | None = None) -> Image:
-        """One platform's image: the wanted one, else the host's, else the first that is there."""
+        A name goes before an id prefix. Raises InvalidArgument "invalid reference format…", or NotFound.
+        """
+        if text in self._records:
+            return text, ""
+        bare = text.removeprefix("sha256:")
+        try:
+            reference = Reference.parse(text)
+        except InvalidArgument:
+            if not (_is_hex(bare) and len(bare) == 64):
+                raise
+            reference = None
+        if reference is not None:
+            if (found := self._tags.get(str(reference))) is not None:
+                return found, str(reference)
+            if reference.digest in self._records and self._is_in(reference):
+                return reference.digest, str(reference)
+        if _is_hex(bare):
+            matching = [image_id for image_id in list(self._records) if image_id.startswith("sha256:" + bare)]
+            if len(matching) > 1:
+                raise NotFound("ambiguous reference")
+            if matching:
+                return matching[0], ""
+        raise NotFound(f"No such image: {reference.familiar if reference is not None else 'sha256:' + bare}")
+
+    def _is_in(self, reference: Reference) -> bool:
+        """Whether the digest is one of an image of that repository."""
+        return any(name.repository == reference.repository for name in self.names(reference.digest))
+
+    # ------------------------------------------------------------------------------------------- views
+
+    def view(self, image_id: str, platform: Platform | None = None, name: str = "") -> Image:
+        """One platform's image: the wanted one, else the host's, else the first that is there. `name` is for errors."""
+        record = self.record(image_id)
         key = (image_id, str(platform or ""))
         image = self._views.get(key)
         if image is None:
-            image = self._read(image_id, platform)
-            self._views[key] = image
+            image = self._views[key] = self.read(image_id, record.media_type, platform, name)
         names = self.names(image_id)
+        digests = {f"{known.familiar_name}@{image_id}" for known in names}
         return msgspec.structs.replace(
             image,
-            repo_tags=tuple(name.familiar for name in names if name.tag),
-            repo_digests=tuple(
-                sorted({f"{name.familiar_name}@{image_id}" for name in names} | {n.familiar for n in names if n.digest})
-            ),
-            parent=self._records[image_id].parent,
-            last_tagged_at=self._records[image_id].tagged_at,
+            size=self._size(image),
+            repo_tags=tuple(known.familiar for known in names if known.tag),
+            repo_digests=tuple(sorted(digests)),
+            parent=record.parent,
+            last_tagged_at=record.tagged_at,
         )
 
-    def _read(self, image_id: str, platform: Platform | None) -> Image:
+    def layer_sizes(self, image: Image) -> tuple[int, ...]:
+        """The bytes of each layer's files; of its blob where it is not unpacked."""
+        sizes = []
+        for digest, chain in zip(image.layers, documents.chain_ids(image.diff_ids), strict=True):
+            try:
+                sizes.append(self.snapshots.usage(chain))
+            except NotFound:
+                try:
+                    sizes.append(self.content.stat(digest).size)
+                except NotFound:
+                    sizes.append(0)
+        return tuple(sizes)
+
+    def _size(self, image: Image) -> int:
+        return sum(self.layer_sizes(image))
+
+    def read(self, image_id: str, media_type: str, platform: Platform | None = None, name: str = "") -> Image:
+        """An image as its documents describe it, whether it has a record or not."""
+        name = name or image_id
         data = self.content.read(image_id, documents.MANIFEST_LIMIT)
-        manifest_id = image_id
-        record = self._records[image_id]
-        if record.media_type in documents.INDEXES:
-            manifest_id = self._choose(image_id, data, platform)
+        manifest_id, target_size = image_id, len(data)
+        if media_type in documents.INDEXES:
+            manifest_id = self._choose(data, platform, name)
             data = self.content.read(manifest_id, documents.MANIFEST_LIMIT)
         manifest = documents.decode_manifest(data)
         config = documents.decode_config(self.content.read(manifest.config.digest, documents.MANIFEST_LIMIT))
-        if platform is not None and record.media_type not in documents.INDEXES:
-            has = Platform(config.os or "linux", config.architecture, config.variant)
-            if not has.matches(platform):
-                raise _wrong_platform(image_id, platform)
+        has = Platform(config.os or "linux", config.architecture, config.variant)
+        if platform is not None and not has.matches(platform):
+            raise NotFound(
+                f"image with reference {name} was found but its platform ({has}) "
+                f"does not match the specified platform ({platform})"
+            )
         diff_ids = tuple(config.rootfs.diff_ids)
+        if len(diff_ids) != len(manifest.layers):
+            raise InvalidArgument(
+                f"invalid manifest, layers length mismatch: expected {len(diff_ids)}, got {len(manifest.layers)}"
+            )
         return Image(
             id=image_id,
             manifest=manifest_id,
             config_digest=manifest.config.digest,
-            media_type=record.media_type,
-            os=config.os or "linux",
+            media_type=media_type,
+            os=has.os,
             architecture=config.architecture,
             variant=config.variant,
             created=config.created,
@@ -176,14 +273,11 @@ class ImageStore:
             diff_ids=diff_ids,
             chain_id=documents.chain_ids(diff_ids)[-1] if diff_ids else "",
             history=tuple(config.history or ()),
-            size=sum(self._layer_size(layer.digest) for layer in manifest.layers),
-            manifest_size=len(data),
+            size=0,
+            manifest_size=target_size,
         )
 
-    def _layer_size(self, digest: str) -> int:
-        return self.content.stat(digest).size
-
-    def _choose(self, image_id: str, data: bytes, platform: Platform | None) -> str:
+    def _choose(self, data: bytes, platform: Platform | None, name: str) -> str:
         wanted = platform or Platform.host()
         present = []
         for descriptor in documents.decode_index(data).manifests:
@@ -194,76 +288,38 @@ class ImageStore:
                 self.content.stat(descriptor.digest)
             except NotFound:
                 continue
-            has = Platform(about.get("os", "linux"), about.get("architecture", ""), about.get("variant", ""))
+            has = Platform(
+                str(about.get("os", "linux")), str(about.get("architecture", "")), str(about.get("variant", ""))
+            )
             present.append(descriptor.digest)
             if has.matches(wanted):
                 return descriptor.digest
         if platform is not None or not present:
-            raise _wrong_platform(image_id, wanted)
+            raise NotFound(
+                f"image with reference {name} was found but does not provide the specified platform ({wanted})"
+            )
         return present[0]
 
     def reachable(self, image_id: str) -> set[str]:
         """The digests of everything that an image is made of, itself included."""
         found = {image_id}
-        waiting = [(image_id, self._records[image_id].media_type)]
+        waiting = [(image_id, self.record(image_id).media_type)]
         while waiting:
             digest, media_type = waiting.pop()
+            if media_type not in documents.INDEXES and media_type not in documents.MANIFESTS:
+                continue
             try:
                 data = self.content.read(digest, documents.MANIFEST_LIMIT)
             except NotFound:
-                continue
+                continue  # another platform that was never fetched
             if media_type in documents.INDEXES:
                 parts = documents.decode_index(data).manifests
-                waiting.extend((part.digest, part.media_type) for part in parts)
-            elif media_type in documents.MANIFESTS:
+            else:
                 manifest = documents.decode_manifest(data)
                 parts = [manifest.config, *manifest.layers]
-            else:
-                continue
+            waiting += [(part.digest, part.media_type) for part in parts if part.digest not in found]
             found.update(part.digest for part in parts)
         return found
-
-    def collect(self) -> list[str]:
-        """Delete blobs and snapshots that no image, lease or container needs; returns the blobs that went."""
-        with self._lock:
-            images = list(self._records)
-            keep: set[str] = set()
-            chains: set[str] = set()
-            for image_id in images:
-                keep |= self.reachable(image_id)
-                try:
-                    chains.update(documents.chain_ids(self._read(image_id, None).diff_ids))
-                except NotFound:
-                    continue
-            gone = []
-            for blob in list(self.content.walk()):
-                if blob.digest in keep:
-                    continue
-                with self.leases.guard(blob.digest, blob.modified_at) as shielded:
-                    if not shielded:
-                        self.content.delete(blob.digest)
-                        gone.append(blob.digest)
-            snapshots = {info.key: info for info in self.snapshots.walk()}
-            for key in sorted(snapshots, key=lambda key: -self._depth(key, snapshots)):
-                if snapshots[key].kind != "committed" or key in chains:
-                    continue
-                with self.leases.guard(key, snapshots[key].created_at) as shielded:
-                    if not shielded:
-                        with suppress(Conflict):  # a container still stands on it
-                            self.snapshots.remove(key)
-            self._views = {key: view for key, view in self._views.items() if key[0] in self._records}
-            return gone
-
-    @staticmethod
-    def _depth(key: str, snapshots: dict[str, Any]) -> int:
-        depth = 0
-        while (info := snapshots.get(key)) is not None and info.parent:
-            key, depth = info.parent, depth + 1
-        return depth
-
-
-def _wrong_platform(image_id: str, wanted: Platform) -> NotFound:
-    return NotFound(f"image with reference {image_id} was found but does not provide the specified platform ({wanted})")
 
 
 def _is_hex(text: str) -> bool:

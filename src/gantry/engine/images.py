@@ -1,29 +1,51 @@
 """Images: the use cases of Docker's `image` commands."""
 
 import hashlib
-import tempfile
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgspec
 
 from gantry.aio import run_blocking
-from gantry.engine.image_archive import ArchiveReader, open_archive, write_archive
+from gantry.engine.image_archive import ArchiveReader, Loaded
+from gantry.engine.image_garbage import Collector
+from gantry.engine.image_remove import Removal, Users
+from gantry.engine.image_save import write_archive
 from gantry.engine.image_store import ImageStore
+from gantry.engine.image_upload import consume
 from gantry.errors import Conflict, GantryError, InvalidArgument, NotFound, Unavailable
 from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
-from gantry.model.identity import short_id
 from gantry.model.image import Descriptor, HistoryEntry, Image
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
 from gantry.oci import documents
-from gantry.oci.compression import detect, open_compressed
-from gantry.ports import ContentStore, Events, LayerInfo, Layers, Leases, ProgressSink, Puller, Snapshotter, State
+from gantry.oci.compression import open_compressed
+from gantry.ports import (
+    ContentStore,
+    Events,
+    LayerInfo,
+    Layers,
+    LeaseHandle,
+    Leases,
+    ProgressSink,
+    Puller,
+    Snapshotter,
+    State,
+)  # fmt: skip
 
-READ_ERRORS = (EOFError, ValueError, OSError)
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 20
+
+
+def created_at(image: Image) -> int:
+    """Nanoseconds since the epoch of an image's creation, 0 where it does not say."""
+    try:
+        return timestamp.parse_rfc3339(image.created) if image.created else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 class Images:
@@ -37,64 +59,99 @@ class Images:
         layers: Layers,
         leases: Leases,
         events: Events,
-        scratch: Path,
         puller: Puller | None = None,
     ) -> None:
-        """`scratch` is a directory for uploads; what a killed daemon left there is removed."""
-        self.store = ImageStore(state, content, snapshots, leases)
+        self.store = ImageStore(state, content, snapshots)
+        self.collector = Collector(self.store, leases)
         self._content = content
         self._layers = layers
         self._leases = leases
         self._events = events
-        self._scratch = scratch
         self._puller = puller
-        self.containers_using: Callable[[str], list[tuple[str, bool]]] = lambda _: []
-        scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in scratch.iterdir():
-            left.unlink()
+        self.containers_using: Users = lambda _: []
 
     async def start(self) -> None:
-        """Remove what a killed daemon left without an owner."""
-        await run_blocking(self.store.collect)
+        """Remove what a killed daemon left without an owner; nothing else runs yet."""
+        await run_blocking(self.collector.collect, grace=0)
 
     # ------------------------------------------------------------------------------------------ lookup
 
     async def get(self, reference: str, platform: Platform | None = None) -> Image:
         image_id, _ = self.store.lookup(reference)
-        return await run_blocking(self.store.view, image_id, platform)
-
-    async def ensure_unpacked(self, image: Image) -> str:
-        return await run_blocking(self._unpack, image)
-
-    def _unpack(self, image: Image) -> str:
-        if not image.chain_id:
-            return ""
-        try:
-            self.store.snapshots.stat(image.chain_id)
-        except NotFound:
-            chain = ""
-            for digest, diff_id in zip(image.layers, image.diff_ids, strict=True):
-                chain = self._layers.unpack(digest, diff_id, chain)
-        return image.chain_id
-
-    async def layer_infos(self, image: Image) -> tuple[LayerInfo, ...]:
-        manifest = documents.decode_manifest(
-            await run_blocking(self._content.read, image.manifest, documents.MANIFEST_LIMIT)
-        )
-        return tuple(
-            LayerInfo(layer.digest, diff_id, layer.size, layer.size, layer.media_type)
-            for layer, diff_id in zip(manifest.layers, image.diff_ids, strict=True)
-        )
+        return await run_blocking(self.store.view, image_id, platform, reference)
 
     async def all(self, *, intermediate: bool = False) -> list[Image]:
         """Every image, newest first; those that only a build made on the way are left out unless asked for."""
+        return await run_blocking(self._all, intermediate)
+
+    def _all(self, intermediate: bool) -> list[Image]:
         found = []
-        for record in self.store.records():
-            image = await run_blocking(self.store.view, record.id)
-            if intermediate or image.repo_tags or image.repo_digests or not self.store.children(record.id):
+        records = self.store.records()
+        parents = {record.parent for record in records}
+        for record in records:
+            try:
+                image = self.store.view(record.id)
+            except GantryError as error:
+                log.warning("image %s cannot be read: %s", record.id, error)
+                continue
+            if intermediate or image.repo_tags or image.repo_digests or record.id not in parents:
                 found.append(image)
-        found.sort(key=lambda image: (image.created, image.id), reverse=True)
+        found.sort(key=lambda image: (created_at(image), image.id), reverse=True)
         return found
+
+    async def layer_infos(self, image: Image) -> tuple[LayerInfo, ...]:
+        return await run_blocking(self._layer_infos, image)
+
+    def _layer_infos(self, image: Image) -> tuple[LayerInfo, ...]:
+        manifest = documents.decode_manifest(self._content.read(image.manifest, documents.MANIFEST_LIMIT))
+        sizes = self.store.layer_sizes(image)
+        return tuple(
+            LayerInfo(layer.digest, diff_id, layer.size, size, layer.media_type)
+            for layer, diff_id, size in zip(manifest.layers, image.diff_ids, sizes, strict=True)
+        )
+
+    async def history(self, image: Image) -> list[tuple[Image | None, HistoryEntry, int]]:
+        """Lines of the history, newest first, each with the image that ends there (None: unknown) and its bytes."""
+        sizes = iter(await run_blocking(self.store.layer_sizes, image))
+        lines = [(entry, 0 if entry.empty_layer else next(sizes, 0)) for entry in image.history]
+        answer: list[tuple[Image | None, HistoryEntry, int]] = []
+        current: Image | None = image
+        for entry, size in reversed(lines):
+            answer.append((current, entry, size))
+            if current is not None:
+                current = await self._parent(current)
+        return answer
+
+    async def _parent(self, image: Image) -> Image | None:
+        if not image.parent or not self.store.known(image.parent):
+            return None
+        return await run_blocking(self.store.view, image.parent)
+
+    # ----------------------------------------------------------------------------------------- layers
+
+    async def ensure_unpacked(self, image: Image) -> str:
+        return await run_blocking(self._ensure_unpacked, image)
+
+    def _ensure_unpacked(self, image: Image) -> str:
+        with self._leases.lease() as lease:
+            self._unpack(image, lease)
+        return image.chain_id
+
+    def _unpack(self, image: Image, lease: LeaseHandle) -> None:
+        chains = documents.chain_ids(image.diff_ids)
+        lease.add(*chains, *image.layers)
+        if not chains or self._is_unpacked(chains[-1]):
+            return
+        parent = ""
+        for digest, diff_id in zip(image.layers, image.diff_ids, strict=True):
+            parent = self._layers.unpack(digest, diff_id, parent)
+
+    def _is_unpacked(self, chain: str) -> bool:
+        try:
+            self.store.snapshots.stat(chain)
+        except NotFound:
+            return False
+        return True
 
     # ---------------------------------------------------------------------------------------- creation
 
@@ -123,100 +180,114 @@ class Images:
             **({"comment": comment} if comment else {}),
             **(extra or {}),
         }
-        return await run_blocking(self._add, document, layers, parent)
+        return await run_blocking(self._add, document, layers, parent, "")
 
-    def _add(self, document: dict[str, Any], layers: Sequence[LayerInfo], parent: str) -> Image:
-        with self._leases.lease(*(layer.digest for layer in layers)) as lease:
+    def _add(self, document: dict[str, Any], layers: Sequence[LayerInfo], parent: str, name: str) -> Image:
+        with self._leases.lease(*(layer.digest for layer in layers)):
+            for layer in layers:
+                self._content.stat(layer.digest)
             data = documents.encode(document)
-            config_digest = self.store.write(data)
-            lease.add(config_digest)
             manifest = documents.Manifest(
                 2,
-                Descriptor(documents.OCI_CONFIG, config_digest, len(data)),
+                Descriptor(documents.OCI_CONFIG, self.store.write(data), len(data)),
                 [Descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
             )
             image_id = self.store.write(documents.encode(manifest))
-            lease.add(image_id)
-            self.store.register(image_id, documents.OCI_MANIFEST, parent=parent)
+            self.store.register(image_id, documents.OCI_MANIFEST, parent=parent, references=[name] if name else [])
         return self.store.view(image_id)
 
     async def tag(self, image_id: str, reference: str) -> None:
-        parsed = Reference.parse(reference)
-        if parsed.digest:
-            raise InvalidArgument("refusing to create a tag with a digest reference")
         found, _ = self.store.lookup(image_id)
-        record = self.store.record(found)
-        await run_blocking(self.store.register, found, record.media_type, references=[str(parsed)])
-        self._events.publish("image", "tag", found, {"name": parsed.familiar})
+        parsed = taggable(reference)
+        await run_blocking(self._tag, found, parsed)
+        await self._publish("tag", found, parsed.familiar)
 
-    async def receive(self, chunks: AsyncIterator[bytes]) -> Path:
-        """Write an upload to a scratch file; the caller removes it."""
-        descriptor, name = await run_blocking(tempfile.mkstemp, dir=str(self._scratch))
-        path = Path(name)
-        file = open(descriptor, "wb", buffering=0)  # noqa: SIM115, PTH123, ASYNC230 - closed below
-        try:
-            async for chunk in chunks:
-                await run_blocking(file.write, chunk)
-        except BaseException:
-            await run_blocking(path.unlink, missing_ok=True)
-            raise
-        finally:
-            file.close()
-        return path
+    def _tag(self, image_id: str, reference: Reference) -> None:
+        with self.store.lock:
+            self.store.register(image_id, self.store.record(image_id).media_type, references=[str(reference)])
 
-    async def load(self, chunks: AsyncIterator[bytes], progress: ProgressSink) -> None:
-        """Docker's `load`: an archive of images in any of the formats that `docker save` ever wrote."""
-        path = await self.receive(chunks)
-        try:
-            loaded = await run_blocking(self._load, path)
-        finally:
-            path.unlink(missing_ok=True)
+    # --------------------------------------------------------------------------------------- transfer
+
+    async def load(self, chunks: AsyncIterator[bytes], progress: ProgressSink, *, quiet: bool = True) -> None:
+        """Docker's `load`: an archive of images, all of them or none. Messages say what was loaded."""
+        loaded, lost = await consume(chunks, lambda stream: self._load(stream, None if quiet else progress))
+        for name, before in lost.items():
+            familiar = Reference.parse(name).familiar
+            progress(
+                {
+                    "stream": f"The image {familiar} already exists, renaming the old one with ID {before} "
+                    "to empty string\n"
+                }
+            )
         for image in loaded:
             names = [Reference.parse(name).familiar for name in image.references]
             for name in names:
                 progress({"stream": f"Loaded image: {name}\n"})
             if not names:
                 progress({"stream": f"Loaded image ID: {image.image_id}\n"})
-            self._events.publish("image", "load", image.image_id, {"name": names[0] if names else image.image_id})
+            await self._publish("load", image.image_id, image.image_id)
 
-    def _load(self, path: Path) -> list[Any]:
-        with self._leases.lease() as lease, path.open("rb") as raw:
-            head = raw.read(16)
-            raw.seek(0)
-            before = {record.id for record in self.store.records()}
-            if not detect(head):
-                loaded = ArchiveReader(self.store, lease).load(raw)
-            else:
-                with tempfile.TemporaryFile(dir=self._scratch) as plain:
-                    _inflate(raw, cast("BinaryIO", plain))
-                    loaded = ArchiveReader(self.store, lease).load(cast("BinaryIO", plain))
-            try:
+    def _load(self, stream: BinaryIO, progress: ProgressSink | None) -> tuple[list[Loaded], dict[str, str]]:
+        undo: set[str] = set()
+        try:
+            with self._leases.lease() as lease:
+                reader = ArchiveReader(self.store, lease, progress)
+                undo = reader.stored
+                loaded = reader.read(stream)
                 for image in loaded:
-                    self._unpack(self.store.view(image.image_id))
-            except BaseException:
-                # A layer that does not unpack is no image: nothing of this archive stays.
-                for image in loaded:
-                    if image.image_id not in before:
-                        for name in image.references:
-                            self.store.untag(name)
-                        self.store.forget(image.image_id)
-                raise
-            return loaded
+                    self._prepare(image, lease, undo)
+                found = {image.image_id: (image.media_type, image.references) for image in loaded}
+                return loaded, self.store.register_all(found)
+        except BaseException:
+            self.collector.collect(undo)
+            raise
+
+    def _prepare(self, loaded: Loaded, lease: LeaseHandle, undo: set[str]) -> None:
+        """Unpack an image that has no record yet; the chain IDs of its layers go to `undo`."""
+        try:
+            image = self.store.read(loaded.image_id, loaded.media_type)
+        except NotFound:
+            return  # of another platform alone: it is kept and can be saved, not run
+        undo.update(documents.chain_ids(image.diff_ids))
+        self._unpack(image, lease)
 
     def save(self, names: Sequence[str], out: BinaryIO) -> None:
         """Blocking. Write an archive of the named images; a repository without a tag means all its tags."""
+        with self._leases.lease() as lease:
+            chosen = self._choose(names)
+            for image_id in chosen:
+                lease.add(*self.store.reachable(image_id))
+            write_archive(self.store, chosen, out)
+
+    def _choose(self, names: Sequence[str]) -> dict[str, list[Reference]]:
         chosen: dict[str, list[Reference]] = {}
         for name in names:
-            image_id, reference = self.store.lookup(name)
-            kept = chosen.setdefault(image_id, [])
-            if reference:
-                kept.append(Reference.parse(reference))
-        write_archive(self.store, list(chosen.items()), out)
+            found = self._named(name)
+            for image_id, reference in found:
+                kept = chosen.setdefault(image_id, [])
+                if reference is not None and reference not in kept:
+                    kept.append(reference)
+        return chosen
 
-    def saved(self, names: Sequence[str]) -> None:
+    def _named(self, name: str) -> Sequence[tuple[str, Reference | None]]:
+        try:
+            plain = Reference.parse(name, default_tag=False)
+        except InvalidArgument:
+            plain = None  # a whole id
+        if plain is not None and not plain.tag and not plain.digest and (tags := self.store.repository(plain)):
+            return tags
+        image_id, reference = self.store.lookup(name)
+        parsed = Reference.parse(reference) if reference else None
+        return [(image_id, parsed if parsed is not None and parsed.tag else None)]
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raises what `save` would raise for these names."""
+        self._choose(names)
+
+    async def saved(self, names: Sequence[str]) -> None:
         """Publish what `save` did."""
-        for image_id in dict.fromkeys(self.store.lookup(name)[0] for name in names):
-            self._events.publish("image", "save", image_id, {"name": image_id})
+        for image_id in self._choose(names):
+            await self._publish("save", image_id, image_id)
 
     async def import_tar(
         self,
@@ -228,141 +299,109 @@ class Images:
         platform: Platform | None = None,
     ) -> Image:
         """Docker's `import`: a root file system becomes an image of one layer."""
-        if reference:
-            Reference.parse(reference)
-        path = await self.receive(chunks)
-        try:
-            layer = await run_blocking(self._import, path)
-        finally:
-            path.unlink(missing_ok=True)
-        with self._leases.lease(layer.digest):
-            now = timestamp.rfc3339(timestamp.now())
-            history = [HistoryEntry(created=now, comment=message or "Imported from -")]
-            image = await self.add(
-                config, [layer], history, platform=platform or Platform.host(), comment=message, created=now
-            )
-            try:
-                await self.ensure_unpacked(image)
-            except GantryError:
-                self.store.forget(image.id)
-                raise
-        if reference:
-            await self.tag(image.id, reference)
-        self._events.publish("image", "import", image.id, {"name": reference or image.id})
-        return await self.get(image.id)
+        name = str(taggable(reference)) if reference else ""
+        place = platform or Platform.host()
+        image = await consume(
+            chunks, lambda stream: self._import(stream, name, config, message or "Imported from -", place)
+        )
+        if name:
+            await self._publish("tag", image.id, Reference.parse(name).familiar)
+        await self._publish("import", image.id, image.id)
+        return image
 
-    def _import(self, path: Path) -> LayerInfo:
-        diff = hashlib.sha256()
-        size = 0
-        with path.open("rb") as raw, self._content.writer() as writer:
-            stream = open_compressed(raw)
-            try:
-                while data := stream.read(_CHUNK):
-                    diff.update(data)
-                    size += len(data)
-                    writer.write(data)
-            except READ_ERRORS as error:
-                raise InvalidArgument(f"archive/tar: invalid tar header: {error}") from error
-            if not size:
-                raise InvalidArgument("archive is empty")
+    def _import(self, stream: BinaryIO, name: str, config: ContainerConfig, message: str, platform: Platform) -> Image:
+        undo: set[str] = set()
+        try:
+            with self._leases.lease():
+                layer = self._import_layer(stream)
+                undo.add(layer.digest)
+                self._layers.unpack(layer.digest, layer.diff_id, "")
+                undo.add(layer.diff_id)
+                now = timestamp.rfc3339(timestamp.now())
+                document = {
+                    "architecture": platform.architecture, "os": platform.os, "created": now, "comment": message,
+                    **({"variant": platform.variant} if platform.variant else {}),
+                    "config": documents.encode_container_config(config),
+                    "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+                    "history": [{"created": now, "comment": message}],
+                }  # fmt: skip
+                return self._add(document, [layer], "", name)
+        except BaseException:
+            self.collector.collect(undo)
+            raise
+
+    def _import_layer(self, stream: BinaryIO) -> LayerInfo:
+        digest = hashlib.sha256()
+        plain = open_compressed(stream)
+        with self._content.writer() as writer:
+            while data := plain.read(_CHUNK):
+                digest.update(data)
+                writer.write(data)
             blob = writer.commit()
-        return LayerInfo(blob.digest, "sha256:" + diff.hexdigest(), blob.size, size, documents.OCI_LAYER)
+        return LayerInfo(blob.digest, "sha256:" + digest.hexdigest(), blob.size, blob.size, documents.OCI_LAYER)
 
     async def pull(self, reference: str, platform: Platform | None, progress: ProgressSink, auth: str = "") -> Image:
         parsed = Reference.parse(reference)
         if self._puller is None:
             raise Unavailable(f'failed to resolve reference "{parsed}": this daemon has no registry client')
         image_id = await self._puller.pull(parsed, platform, progress, auth)
-        self._events.publish("image", "pull", parsed.familiar, {"name": parsed.familiar_name})
-        return await self.get(image_id)
+        await self._publish("pull", parsed.familiar, parsed.familiar_name)
+        return await self.get(image_id, platform)
 
     # ---------------------------------------------------------------------------------------- deletion
 
     async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[dict[str, str]]:
         """Untag, and delete what has no name left; returns Docker's `Untagged` and `Deleted` items."""
-        image_id, reference = self.store.lookup(name)
-        names = self.store.names(image_id)
-        answer: list[dict[str, str]] = []
-        short = short_id(image_id)
-        if reference and len(names) > 1:
-            await run_blocking(self.store.untag, reference)
-            self._untagged(image_id, Reference.parse(reference), answer)
-            return answer
-        if not reference and len({n.repository for n in names}) > 1 and not force:
-            raise Conflict(
-                f"conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-            )
-        for container, running in self.containers_using(image_id):
-            if not force or (running and not reference):
-                raise _in_use(name if reference else "", short, container, running=running)
-        children = self.store.children(image_id)
-        if children and not reference:
-            raise Conflict(f"conflict: unable to delete {short} (cannot be forced) - image has dependent child images")
-        for known in names:
-            await run_blocking(self.store.untag, str(known))
-            self._untagged(image_id, known, answer)
-        if not children:
-            await self._delete(image_id, answer, prune=prune)
+        removal = Removal(self.store, self.collector, self.containers_using)
+        try:
+            await run_blocking(removal.run, name, force=force, prune=prune)
+        finally:
+            answer = await self._tell(removal)
         return answer
 
-    def _untagged(self, image_id: str, reference: Reference, answer: list[dict[str, str]]) -> None:
-        answer.append({"Untagged": reference.familiar})
-        self._events.publish("image", "untag", image_id, {"name": image_id})
-
-    async def _delete(self, image_id: str, answer: list[dict[str, str]], *, prune: bool) -> None:
-        parent = self.store.record(image_id).parent
-        await run_blocking(self.store.forget, image_id)
-        answer.append({"Deleted": image_id})
-        self._events.publish("image", "delete", image_id, {"name": image_id})
-        await run_blocking(self.store.collect)
-        if (
-            prune
-            and parent
-            and any(record.id == parent for record in self.store.records())
-            and not self.store.names(parent)
-            and not self.store.children(parent)
-            and not self.containers_using(parent)
-        ):
-            await self._delete(parent, answer, prune=True)
+    async def _tell(self, removal: Removal) -> list[dict[str, str]]:
+        for item in removal.answer:
+            if image_id := item.pop("image", ""):
+                await self._publish("untag" if "Untagged" in item else "delete", image_id, image_id)
+        return removal.answer
 
     async def prune(
         self, *, dangling: bool = True, keep: Callable[[Image], bool] = lambda _: False
     ) -> tuple[list[dict[str, str]], int]:
-        """Delete images without a name, or with `dangling` off all that no container uses; returns items and bytes."""
-        before = sum(blob.size for blob in self._content.walk())
+        """Delete images without a tag, or with `dangling` off all that no container uses; returns items and bytes."""
         answer: list[dict[str, str]] = []
+        freed = 0
         for image in await self.all():
-            if (dangling and image.repo_tags) or self.containers_using(image.id) or keep(image):
+            if (dangling and image.repo_tags) or keep(image):
                 continue
-            if self.store.children(image.id):
-                continue
-            for known in self.store.names(image.id):
-                await run_blocking(self.store.untag, str(known))
-                self._untagged(image.id, known, answer)
-            await self._delete(image.id, answer, prune=True)
-        return answer, max(0, before - sum(blob.size for blob in self._content.walk()))
+            for name in [str(known) for known in self.store.names(image.id)] or [image.id]:
+                removal = Removal(self.store, self.collector, self.containers_using)
+                try:
+                    await run_blocking(removal.run, name, force=False, prune=True)
+                except (Conflict, NotFound):
+                    continue  # in use, or gone since
+                answer += await self._tell(removal)
+                freed += removal.freed
+        self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
+        return answer, freed
+
+    async def _publish(self, action: str, actor_id: str, name: str) -> None:
+        labels = await run_blocking(self._labels, actor_id)
+        self._events.publish("image", action, actor_id, {**labels, "name": name})
+
+    def _labels(self, image_id: str) -> dict[str, str]:
+        """The labels of an image that is still there."""
+        try:
+            return self.store.view(image_id).config.labels or {}
+        except GantryError:
+            return {}
 
 
-def _in_use(reference: str, image: str, container: str, *, running: bool) -> Conflict:
-    """Docker's words for an image that a container stands on; `reference` is "" where it was named by id."""
-    if reference:
-        return Conflict(
-            f'conflict: unable to remove repository reference "{reference}" (must force) - '
-            f"container {container[:12]} is using its referenced image {image}"
-        )
-    return Conflict(
-        f"conflict: unable to delete {image} ({'cannot' if running else 'must'} be forced) - "
-        f"image is being used by {'running' if running else 'stopped'} container {container[:12]}"
-    )
-
-
-def _inflate(raw: BinaryIO, plain: BinaryIO) -> None:
-    stream = open_archive(raw)
-    try:
-        while data := stream.read(_CHUNK):
-            plain.write(data)
-    except READ_ERRORS as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        raise InvalidArgument(f"invalid archive: {error}") from error
-    plain.seek(0)
+def taggable(text: str) -> Reference:
+    """A reference that may become a tag; raises InvalidArgument."""
+    reference = Reference.parse(text)
+    if reference.digest:
+        raise InvalidArgument("refusing to create a tag with a digest reference")
+    if reference.familiar_name == "sha256":
+        raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
+    return reference

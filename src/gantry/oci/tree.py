@@ -215,6 +215,7 @@ class TreeWriter:
             return
         if entry.type == SYMLINK:
             os.symlink(entry.link, name, dir_fd=parent)
+            self.size += len(os.fsencode(entry.link))
         elif entry.type in _NODES:
             os.mknod(name, _NODES[entry.type] | 0o600, _device(entry), dir_fd=parent)
         else:

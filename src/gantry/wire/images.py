@@ -1,5 +1,6 @@
 """Images in the Engine API's JSON (`ImageSummary`, `ImageInspect`, `ImageHistory`)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -7,8 +8,9 @@ import msgspec
 from gantry.errors import InvalidArgument
 from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
-from gantry.model.image import Image
+from gantry.model.image import HistoryEntry, Image
 from gantry.model.timestamp import parse_rfc3339
+from gantry.wire.versions import MAXIMUM
 
 
 def created_seconds(text: str) -> int:
@@ -17,31 +19,42 @@ def created_seconds(text: str) -> int:
         return 0
     try:
         return parse_rfc3339(text) // 1_000_000_000
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
 
 
-def summary(image: Image, containers: int = -1, shared_size: int = -1) -> dict[str, Any]:
-    return {
+def summary(
+    image: Image,
+    containers: int = -1,
+    shared_size: int = -1,
+    version: tuple[int, int] = MAXIMUM,
+    *,
+    manifests: bool = False,
+) -> dict[str, Any]:
+    """One line of an image list; -1 stands for what was not counted."""
+    no_tags, no_digests = (["<none>:<none>"], ["<none>@<none>"]) if version < (1, 43) else ([], [])
+    answer: dict[str, Any] = {
         "Containers": containers,
         "Created": created_seconds(image.created),
         "Id": image.id,
         "Labels": image.config.labels,
         "ParentId": image.parent,
-        "Descriptor": _descriptor(image),
-        "RepoDigests": list(image.repo_digests),
-        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests) or no_digests,
+        "RepoTags": list(image.repo_tags) or no_tags,
         "SharedSize": shared_size,
         "Size": image.size,
     }
+    if version < (1, 44):
+        answer["VirtualSize"] = image.size
+    if version >= (1, 48):
+        answer["Descriptor"] = _descriptor(image)
+    if manifests:
+        answer["Manifests"] = [_manifest(image, containers)]
+    return answer
 
 
-def inspect(image: Image, graph: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
-    """`graph` is the storage driver's part. Before API 1.44, `VirtualSize` repeats the size."""
-    config = msgspec.to_builtins(image.config)
-    kept = {name: config[name] for name in _IMAGE_FIELDS}
-    if not image.config.healthcheck:
-        kept.pop("Healthcheck")
+def inspect(image: Image, version: tuple[int, int], *, manifests: bool = False) -> dict[str, Any]:
+    """Before API 1.44, `VirtualSize` repeats the size; before 1.50, `Config` has a container's fields too."""
     answer: dict[str, Any] = {
         "Id": image.id,
         "RepoTags": list(image.repo_tags),
@@ -51,56 +64,75 @@ def inspect(image: Image, graph: dict[str, Any], version: tuple[int, int]) -> di
         "Created": image.created or timestamp.ZERO,
         "DockerVersion": image.docker_version,
         "Author": image.author,
-        "Config": kept,
+        "Config": _config(image.config, version),
         "Architecture": image.architecture,
+        **({"Variant": image.variant} if image.variant else {}),
         "Os": image.os,
         "Size": image.size,
-        "GraphDriver": graph,
-        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
+        "GraphDriver": {"Name": "overlay2", "Data": {}},
+        "RootFS": {"Type": "layers", **({"Layers": list(image.diff_ids)} if image.diff_ids else {})},
         "Metadata": {"LastTagTime": timestamp.rfc3339(image.last_tagged_at)},
-        "Descriptor": _descriptor(image),
     }
-    if image.variant:
-        answer["Variant"] = image.variant
     if version < (1, 44):
         answer["VirtualSize"] = image.size
-        answer["ContainerConfig"] = msgspec.to_builtins(ContainerConfig())
+    if version < (1, 45):
         answer["Container"] = ""
+        answer["ContainerConfig"] = _config(ContainerConfig(), version)
+    if version >= (1, 48):
+        answer["Descriptor"] = _descriptor(image)
+    if manifests:
+        answer["Manifests"] = [_manifest(image, -1)]
     return answer
 
 
-_IMAGE_FIELDS = (
-    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty", "OpenStdin",
-    "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir", "Entrypoint", "OnBuild",
-    "Labels", "StopSignal", "Shell",
+_IMAGE_FIELDS = ("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "User", "Volumes", "WorkingDir")
+_SET_FIELDS = ("ArgsEscaped", "ExposedPorts", "Healthcheck", "Shell", "StopSignal")
+_CONTAINER_FIELDS = (
+    "AttachStderr", "AttachStdin", "AttachStdout", "Domainname", "Hostname", "Image", "OpenStdin", "StdinOnce", "Tty",
 )  # fmt: skip
+
+
+def _config(config: ContainerConfig, version: tuple[int, int]) -> dict[str, Any]:
+    plain = msgspec.to_builtins(config)
+    names = _IMAGE_FIELDS if version >= (1, 50) else _IMAGE_FIELDS + _CONTAINER_FIELDS
+    return {name: plain[name] for name in names} | {name: plain[name] for name in _SET_FIELDS if plain[name]}
 
 
 def _descriptor(image: Image) -> dict[str, Any]:
     return {"mediaType": image.media_type, "digest": image.id, "size": image.manifest_size}
 
 
-def history(image: Image, layer_sizes: dict[str, int]) -> list[dict[str, Any]]:
-    """Newest first. The topmost line has the image's id; sizes go to the lines that made a layer."""
-    lines: list[dict[str, Any]] = []
-    layers = iter(image.layers)
-    for entry in image.history:
-        size = 0 if entry.empty_layer else layer_sizes.get(next(layers, ""), 0)
-        lines.append(
-            {
-                "Id": "<missing>",
-                "Created": created_seconds(entry.created),
-                "CreatedBy": entry.created_by,
-                "Tags": None,
-                "Size": size,
-                "Comment": entry.comment,
-            }
-        )
-    lines.reverse()
-    if lines:
-        lines[0]["Id"] = image.id
-        lines[0]["Tags"] = list(image.repo_tags) or None
-    return lines
+def _manifest(image: Image, containers: int) -> dict[str, Any]:
+    """`ImageManifestSummary` of the one platform that is used here."""
+    platform = {"architecture": image.architecture, "os": image.os}
+    if image.variant:
+        platform["variant"] = image.variant
+    data: dict[str, Any] = {"Platform": platform, "Size": {"Unpacked": image.size}}
+    if containers >= 0:
+        data["Containers"] = []
+    return {
+        "ID": image.manifest,
+        "Descriptor": {**_descriptor(image), "digest": image.manifest, "platform": platform},
+        "Available": True,
+        "Kind": "image",
+        "Size": {"Content": image.manifest_size, "Total": image.manifest_size + image.size},
+        "ImageData": data,
+    }
+
+
+def history(lines: Sequence[tuple[Image | None, HistoryEntry, int]]) -> list[dict[str, Any]]:
+    """Newest first; each line with the image that ends there, where it is known, and its bytes."""
+    return [
+        {
+            "Id": image.id if image is not None else "<missing>",
+            "Created": created_seconds(entry.created),
+            "CreatedBy": entry.created_by,
+            "Tags": (list(image.repo_tags) or None) if image is not None else None,
+            "Size": size,
+            "Comment": entry.comment,
+        }
+        for image, entry, size in lines
+    ]
 
 
 _CHANGES = frozenset(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gantry.daemon.config import Config
 from gantry.daemon.hosts import Host, answers, default_hosts, is_loopback, parse_host
+from gantry.daemon.tls import TLSProtocol
 from gantry.errors import InvalidArgument, Unavailable
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,11 @@ class Listener:
         if self.socket.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(factory, sock=self.socket, backlog=_BACKLOG)
         else:
-            self._server = await loop.create_server(factory, sock=self.socket, ssl=self._context, backlog=_BACKLOG)
+            self._server = await loop.create_server(self._encrypted(factory), sock=self.socket, backlog=_BACKLOG)
+
+    def _encrypted(self, factory: Callable[[], asyncio.BaseProtocol]) -> Callable[[], asyncio.BaseProtocol]:
+        context = self._context
+        return factory if context is None else lambda: TLSProtocol(context, factory)
 
     def close(self) -> None:
         """Accept no more; open connections go on."""

@@ -41,7 +41,7 @@ def _run(ctx: Context, args: Arguments) -> int:
         if tty:
             _redraw(ctx, container)
         if attachment.pump():
-            return 0
+            raise CommandError("read escape sequence")
         return attachment.exit_status()
 
 

@@ -104,8 +104,6 @@ class Attachment:
                 pending_exit=self._pending,
             )
             pump.run()
-        if pump.detached:
-            self._ctx.err.write("read escape sequence\n")
         return pump.detached
 
     def exit_status(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gantry.cli import signals
 from gantry.cli.attached import escape_keys, resize
 from gantry.cli.command import Command, Context
+from gantry.cli.errors import CommandError
 from gantry.cli.flags import boolean, string
 from gantry.cli.opts import detach_keys, env_flags, read_key_values
 from gantry.cli.streams import Pump
@@ -64,8 +65,7 @@ def _attached(ctx: Context, process: str, start: dict[str, Any], *, stdin: bool,
         pump = Pump(stream, pipe, on_signal, stdin=stdin, keys=typed)
         pump.run()
     if pump.detached:
-        ctx.warn("read escape sequence")
-        return 0
+        raise CommandError("read escape sequence")
     return int(ctx.client.get(path + "/json").get("ExitCode") or 0)
 
 

@@ -203,6 +203,7 @@ def _entries(data: bytes) -> Iterator[tuple[str, bytes]]:
         except (zipfile.BadZipFile, NotImplementedError) as error:
             raise CommandError(f"invalid context archive: {error}") from error
         return
+    data += bytes(-len(data) % 512 + 1024)  # Docker's own archives end without padding and end marks
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             for entry in tar:

@@ -26,13 +26,14 @@ def _run(ctx: Context, args: Arguments) -> int:
     template = args.string("format")
     if template not in ("", "json", "{{json .}}"):
         from gantry.cli.format import parse, render_one
+        from gantry.cli.gotemplate_values import typed
 
-        parse(template, status=64)
+        parsed = parse(template, status=64)
     for event in ctx.client.messages("GET", "/events", query):
         if template in ("json", "{{json .}}"):  # as the daemon wrote it, its order included
             ctx.out.write(encode_text(event) + "\n")
         elif template:
-            render_one(ctx, template, event)
+            render_one(ctx, parsed, typed(event, "events.Message"))
         else:
             ctx.out.write(line(event) + "\n")
         ctx.out.flush()

@@ -107,25 +107,25 @@ def _execute(
     return lines, head
 
 
-def parse(text: str, *, status: int = 1) -> Template:
+def parse(text: str, *, status: int = 1, name: str = "") -> Template:
     """A parsed template; raises CommandError."""
     from gantry.cli.gotemplate import Template, TemplateError
 
     try:
-        return Template(text)
+        return Template(text, name)
     except TemplateError as error:
         raise CommandError(error.message, status) from None
 
 
-def render_one(ctx: Context, template: str, value: Any, *, status: int = 1) -> None:
-    """Write one value by a template ("json" for `{{json .}}`), as `info` and `version` do."""
+def render_one(ctx: Context, template: Template, value: Any) -> None:
+    """Write one value by a template, as `info` and `version` do; raises CommandError."""
     from gantry.cli.gotemplate import TemplateError
 
-    parsed = parse("{{json .}}" if template == "json" else template, status=status)
     try:
-        ctx.out.write(parsed.execute(value) + "\n")
+        ctx.out.write(template.execute(value) + "\n")
     except TemplateError as error:
-        raise CommandError(error.message) from None
+        ctx.out.write("\n")
+        raise CommandError(error.detail) from None
 
 
 class Method:

@@ -24,18 +24,20 @@ class TemplateError(Exception):
     def __init__(self, message: str, *, parsing: bool) -> None:
         super().__init__(f"template parsing error: {message}")
         self.message = str(self)
+        self.detail = message
         self.parsing = parsing
 
 
 class Template:
-    """A parsed template. Raises TemplateError."""
+    """A parsed template; `name` stands in error messages. Raises TemplateError."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, name: str = "") -> None:
         self.text = text
+        self._name = name
         if len(text) > _MAX_LENGTH:
             raise TemplateError("template: :1: template is too long", parsing=True)
         try:
-            self._templates = Parser(text, FUNCTIONS).parse()
+            self._templates = Parser(text, FUNCTIONS, name).parse()
         except ParseError as error:
             raise TemplateError(str(error), parsing=True) from None
         except RecursionError:
@@ -45,7 +47,7 @@ class Template:
         """The text for `data`; `strict` refuses keys that maps have not, `header` leaves column names as they are."""
         functions = HEADER_FUNCTIONS if header else FUNCTIONS
         try:
-            return Executor(self.text, self._templates, functions, strict=strict).run(data)
+            return Executor(self.text, self._templates, functions, self._name, strict=strict).run(data)
         except ExecError as error:
             raise TemplateError(str(error), parsing=False) from None
         except RecursionError:

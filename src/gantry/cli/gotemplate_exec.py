@@ -59,7 +59,7 @@ class Executor:
     """One execution. With `strict`, a key that a map has not is an error (missingkey=error)."""
 
     def __init__(
-        self, text: str, templates: Mapping[str, Node], functions: Mapping[str, Function], *, strict: bool
+        self, text: str, templates: Mapping[str, Node], functions: Mapping[str, Function], name: str, *, strict: bool
     ) -> None:
         self._text = text
         self._templates = templates
@@ -67,14 +67,14 @@ class Executor:
         self._strict = strict
         self._out: list[str] = []
         self._size = 0
-        self._name = ""
+        self._file = self._name = name
         self._at: Node | None = None
         self._variables: list[tuple[str, Any]] = []
         self._depth = 0
 
     def run(self, data: Any) -> str:
         self._variables = [("$", data)]
-        self._walk(data, self._templates[""])
+        self._walk(data, self._templates[self._file])
         return "".join(self._out)
 
     # ------------------------------------------------------------------------------ errors
@@ -82,11 +82,13 @@ class Executor:
     def _error(self, message: str) -> ExecError:
         node = self._at
         if node is None:
-            return ExecError(f"template: : executing {quote(self._name)}: {message}")
+            return ExecError(f"template: {self._file}: executing {quote(self._name)}: {message}")
         before = self._text[: node.at]
         line = 1 + before.count("\n")
         column = len(before[before.rfind("\n") + 1 if line > 1 else 0 :].encode("utf-8", "surrogateescape"))
-        return ExecError(f"template: :{line}:{column}: executing {quote(self._name)} at <{node}>: {message}")
+        return ExecError(
+            f"template: {self._file}:{line}:{column}: executing {quote(self._name)} at <{node}>: {message}"
+        )
 
     # -------------------------------------------------------------------------- statements
 

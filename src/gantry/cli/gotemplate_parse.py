@@ -64,12 +64,13 @@ class Node:
 
 
 class Parser:
-    """Parses one text; `templates` has every template that it defines, "" is the text's own."""
+    """Parses one text; `templates` has every template that it defines, its own by `name`."""
 
-    def __init__(self, text: str, functions: Container[str]) -> None:
+    def __init__(self, text: str, functions: Container[str], name: str = "") -> None:
         self.text = text
         self.templates: dict[str, Node] = {}
         self._functions = functions
+        self._name = name
         self._source = tokens(text)
         self._ahead: list[Token] = []
         self._last = Token("eof", "", 0)
@@ -92,7 +93,7 @@ class Parser:
             if node.kind in ("end", "else"):
                 raise self._error(f"unexpected {node}")
             nodes.append(node)
-        self._add("", Node("list", 0, args=nodes))
+        self._add(self._name, Node("list", 0, args=nodes))
         return self.templates
 
     # ------------------------------------------------------------------------------ tokens
@@ -122,7 +123,7 @@ class Parser:
 
     def _error(self, message: str) -> ParseError:
         line = 1 + self.text.count("\n", 0, self._last.at)
-        return ParseError(f"template: :{line}: {message}")
+        return ParseError(f"template: {self._name}:{line}: {message}")
 
     def _unexpected(self, token: Token, context: str) -> ParseError:
         if token.kind != "error":
@@ -130,7 +131,7 @@ class Parser:
         line = 1 + self.text.count("\n", 0, token.at)
         extra = ""
         if self._action_line and self._action_line != line:
-            extra = f" in action started at :{self._action_line}"
+            extra = f" in action started at {self._name}:{self._action_line}"
             if token.text.endswith(" action"):
                 extra = extra.removeprefix(" in action")
         return self._error(f"{token}{extra}")

@@ -98,7 +98,7 @@ def _ls(ctx: Context, args: Arguments) -> int:
 def _rows(images: list[dict[str, Any]], *, truncate: bool, digests: bool) -> Iterator[dict[str, Callable[[], str]]]:
     for image in images:
         for repository, tag, digest in names(image, digests=digests):
-            yield _row(image, repository, tag, digest, truncate=truncate)
+            yield row(image, repository, tag, digest, truncate=truncate)
 
 
 def names(image: Mapping[str, Any], *, digests: bool) -> list[tuple[str, str, str]]:
@@ -136,7 +136,7 @@ def short_id(value: str, *, truncate: bool = True) -> str:
     return value.removeprefix("sha256:")[:12] if truncate else value
 
 
-def _row(image: Mapping[str, Any], repository: str, tag: str, digest: str, *, truncate: bool) -> dict[str, Any]:
+def row(image: Mapping[str, Any], repository: str, tag: str, digest: str, *, truncate: bool) -> dict[str, Any]:
     size, shared = int(image.get("Size") or 0), int(image.get("SharedSize", -1))
     return {
         "ID": lambda: short_id(image["Id"], truncate=truncate),

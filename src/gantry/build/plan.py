@@ -23,13 +23,17 @@ Resolve = Callable[[str, Platform | None], Awaitable[BuildState]]
 
 
 class Step(msgspec.Struct):
-    """One numbered line of the progress. `vertexes` are its own and, for FROM, those of the base's triggers."""
+    """One numbered line of the progress. `vertexes` are its own and, for FROM, those of the base's triggers.
+
+    `on_stage` says that the first vertex is the end of an earlier stage.
+    """
 
     text: str
     vertexes: list[BuildVertex]
     start: int = 0
     end: int = 0
     triggers: int = 0
+    on_stage: bool = False
     ends_stage: bool = False
 
 
@@ -118,7 +122,7 @@ class Planner:
         if stage.base_stage >= 0:
             below = await self._stage(stage.base_stage)
             builder = StageBuilder(self._tools, below.vertex, BuildState(config=below.config, author=below.author))
-            head = Step(stage.head.text, [below.vertex], stage.head.start, stage.head.end)
+            head = Step(stage.head.text, [below.vertex], stage.head.start, stage.head.end, on_stage=True)
         else:
             if stage.base == SCRATCH:
                 state = BuildState(platform=self._platform(stage) or Platform.host())

@@ -111,7 +111,6 @@ class _ShownStep:
         self.failed = False
         self._left = {vertex.digest for vertex in step.vertexes}
         self._last = step.vertexes[-1].digest if step.vertexes else ""
-        self._base = step.vertexes[0].digest if step.triggers or number == 1 else ""
         self._messages: list[dict[str, Any]] = [
             {"stream": f"Step {number}/{total} : {step.text}"}, {"stream": "\n"},
         ]  # fmt: skip
@@ -137,7 +136,10 @@ class _ShownStep:
 
     def vertex(self, event: VertexEvent, *, remove: bool, force: bool) -> None:
         self._open = True
-        if not event.completed:
+        if not event.completed or self._is_base(event.digest):
+            if event.completed and not event.error:
+                self._left.discard(event.digest)
+                self._end(event)
             return
         container = self._containers.pop(event.digest, "")
         if event.error:
@@ -150,6 +152,13 @@ class _ShownStep:
         if container and remove:
             self._stream(f" ---> Removed intermediate container {container}\n")
         self._left.discard(event.digest)
+        self._end(event)
+
+    def _is_base(self, digest: str) -> bool:
+        """Whether this is the end of an earlier stage: its own step shows what it does."""
+        return self.step.on_stage and digest == self.step.vertexes[0].digest
+
+    def _end(self, event: VertexEvent) -> None:
         state = event.result
         if event.digest == self._last and isinstance(state, BuildState):
             self._stream(f" ---> {short_id(state.image_id)}\n")
@@ -157,6 +166,8 @@ class _ShownStep:
                 self._messages.append({"aux": {"ID": state.image_id}})
 
     def log(self, event: LogEvent) -> None:
+        if self._is_base(event.vertex):
+            return
         decoder = self._decoders.setdefault(
             (event.vertex, event.stream), codecs.getincrementaldecoder("utf-8")("replace")
         )
@@ -164,6 +175,8 @@ class _ShownStep:
             self._stream(f"\x1b[91m{text}\x1b[0m" if event.stream == 2 else text)
 
     def status(self, event: StatusEvent) -> None:
+        if self._is_base(event.vertex):
+            return
         if event.message is not None:
             self._messages.append(event.message)
         elif event.id == CONTAINER:

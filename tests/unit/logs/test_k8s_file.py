@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gantry.logs.k8s_file import LINE_LIMIT, Parser, tail_position
@@ -73,6 +73,7 @@ entries = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(entries, st.integers(min_value=0, max_value=45))
 def test_tail_equals_the_end_of_everything(items: list[tuple[str, str, bytes]], lines: int) -> None:
     # A line that stays unfinished while the other stream goes on has no place in an order of lines: it is ended here.

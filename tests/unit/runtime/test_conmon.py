@@ -69,12 +69,20 @@ async def answer(directory: Path, text: str) -> int:
 
 
 async def test_the_process_id(tmp_path: Path) -> None:
-    assert await answer(tmp_path, 'printf "{\\"data\\": 42" >/proc/self/fd/$_OCI_SYNCPIPE; echo "}" >/proc/self/fd/$_OCI_SYNCPIPE; sleep 5') == 42
+    assert (
+        await answer(
+            tmp_path,
+            'printf "{\\"data\\": 42" >/proc/self/fd/$_OCI_SYNCPIPE; echo "}" >/proc/self/fd/$_OCI_SYNCPIPE; sleep 5',
+        )
+        == 42
+    )
 
 
 async def test_a_refusal_carries_the_runtimes_words(tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailed, match="no such thing"):
-        await answer(tmp_path, 'echo "{\\"data\\": -1, \\"message\\": \\"no such thing\\"}" >/proc/self/fd/$_OCI_SYNCPIPE')
+        await answer(
+            tmp_path, 'echo "{\\"data\\": -1, \\"message\\": \\"no such thing\\"}" >/proc/self/fd/$_OCI_SYNCPIPE'
+        )
 
 
 async def test_a_monitor_that_ends_without_a_word(tmp_path: Path) -> None:

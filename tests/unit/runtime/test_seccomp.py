@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gantry.errors import InvalidArgument
@@ -129,6 +129,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_json_is_compiled_or_refused(value: object) -> None:
     with contextlib.suppress(InvalidArgument):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gantry.errors import InvalidArgument
@@ -64,6 +64,7 @@ def test_a_line_with_a_bad_number_is_no_entry() -> None:
             resolve_from(lambda: passwd, lambda: b"", name)
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=12), st.lists(st.text(max_size=6), max_size=2)
 )

@@ -6,7 +6,7 @@ import re
 from gantry.errors import Forbidden, InvalidArgument, NotFound, Unsupported
 from gantry.model.network import EndpointSettings, IPAMPool
 from gantry.network.records import NetworkRecord
-from gantry.network.settings import cidr
+from gantry.network.settings import INTERFACE_NAME, cidr
 from gantry.ports import NetworkRequest
 
 PREFIX = "com.docker.network."
@@ -53,8 +53,8 @@ def check_network(request: NetworkRequest) -> None:
         except ValueError:
             raise InvalidArgument(f"failed to parse {HOST_BINDING} value: {host_ip} (invalid ipv4 address)") from None
     bridge = request.options.get(BRIDGE_NAME, "")
-    if bridge and (len(bridge) > 15 or "/" in bridge or bridge in (".", "..") or any(c.isspace() for c in bridge)):
-        raise InvalidArgument(f'invalid bridge name "{bridge}": at most 15 characters without spaces and slashes')
+    if bridge and not INTERFACE_NAME.fullmatch(bridge):
+        raise InvalidArgument(f'invalid bridge name "{bridge}": at most 15 letters, digits, "_", "." and "-"')
 
 
 def _pool_problems(pool: IPAMPool) -> list[str]:

@@ -1,6 +1,7 @@
 """The network part of the daemon's configuration (`daemon.json` keys of the same names, frozen)."""
 
 import ipaddress
+import re
 
 import msgspec
 
@@ -15,6 +16,8 @@ DEFAULT_POOLS: tuple[Pool, ...] = (
 )
 # Where all of those are in use on the host: slices of 10.0.0.0/8, the last private block of RFC 1918.
 LAST_RESORT: Pool = (ipaddress.IPv4Network("10.0.0.0/8"), 20)
+
+INTERFACE_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,14}")  # narrower than the kernel: it goes into scripts
 
 FALLBACK_NAMESERVERS = ("8.8.8.8", "8.8.4.4")  # Docker's, for hosts whose own servers are unreachable from a container
 
@@ -57,6 +60,8 @@ class NetworkSettings(msgspec.Struct, frozen=True):
                 "you specified --iptables=false with --icc=false, mutually exclusive options."
                 " ICC=false uses iptables to function. Please set --icc or --iptables to true"
             )
+        if self.bridge and not INTERFACE_NAME.fullmatch(self.bridge):
+            raise InvalidArgument(f"invalid bridge name: {self.bridge}")
         for text, what in ((self.bip, "bip"), (self.fixed_cidr, "fixed-cidr")):
             if text:
                 parse_interface(text, what)

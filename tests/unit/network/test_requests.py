@@ -78,7 +78,12 @@ def pool(subnet: str, **more: str) -> NetworkRequest:
         (
             NetworkRequest("n", options={"com.docker.network.bridge.name": "abcdefghijklmnopqrst"}),
             InvalidArgument,
-            'invalid bridge name "abcdefghijklmnopqrst": at most 15 characters without spaces and slashes',
+            'invalid bridge name "abcdefghijklmnopqrst": at most 15 letters, digits, "_", "." and "-"',
+        ),
+        (
+            NetworkRequest("n", options={"com.docker.network.bridge.name": 'x"};flush'}),
+            InvalidArgument,
+            'invalid bridge name "x"};flush": at most 15 letters, digits, "_", "." and "-"',
         ),
     ],
 )
@@ -137,6 +142,7 @@ def test_settings() -> None:
         NetworkSettings(bip="172.30.0.1"),
         NetworkSettings(ip="here"),
         NetworkSettings(mtu=3),
+        NetworkSettings(bridge='br"0'),
     ):
         with pytest.raises(InvalidArgument):
             bad.validate()

@@ -50,8 +50,10 @@ def usages(answer: Mapping[str, Any]) -> dict[str, Usage]:
         found = {}
         for title, key in _KINDS:
             part = answer.get(key) or {}
-            numbers = [int(part.get(name) or 0) for name in ("TotalCount", "ActiveCount", "TotalSize", "Reclaimable")]
-            found[title] = Usage(*numbers, part.get("Items") or ())
+            total, active, size, reclaimable = (
+                int(part.get(name) or 0) for name in ("TotalCount", "ActiveCount", "TotalSize", "Reclaimable")
+            )
+            found[title] = Usage(total, active, size, reclaimable, part.get("Items") or ())
         return found
     pictures, containers = answer.get("Images") or [], answer.get("Containers") or []
     volumes, cache = answer.get("Volumes") or [], answer.get("BuildCache") or []

@@ -80,6 +80,8 @@ def test_a_monitor_that_was_never_written_down_is_found(tmp_path: Path) -> None:
     script.write_text("import time; time.sleep(60)")
     child = subprocess.Popen(["/usr/bin/conmon", str(script), "-b", str(tmp_path)], executable=sys.executable)
     try:
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes():  # its arguments come a moment after its start
+            assert child.poll() is None
         assert find_conmon(tmp_path) == child.pid
         assert find_conmon(tmp_path / "other") == 0
     finally:

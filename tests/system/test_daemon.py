@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 
+from gantry.model.instance import Instance
 from lib.certificates import Authority
 from lib.daemon import BIN, Client, Daemon, official_clients
 from lib.engine_api import UnixConnection, call, make_busybox
 from lib.machine import Machine
 
 Start = Callable[..., Daemon]
+
+NOTHING = Machine(*(frozenset[str]() for _ in range(6)))
 
 
 @pytest.fixture
@@ -39,6 +42,15 @@ def start(scratch: Path) -> Iterator[Start]:
             return daemon
 
         yield make
+
+
+def left_of(*daemons: Daemon) -> dict[str, list[str]]:
+    """What is on this machine and carries the name, the tag or the directory of one of these daemons."""
+    instances = [Instance.of(each.data_root, each.exec_root) for each in daemons]
+    marks = [mark for each in instances for mark in (each.name, each.tag, each.nft_table, str(each.data_root.parent))]
+    added = Machine.look().added_since(NOTHING)
+    found = {kind: [each for each in names if any(mark in each for mark in marks)] for kind, names in added.items()}
+    return {kind: names for kind, names in found.items() if names}
 
 
 def remove_all(daemon: Daemon) -> None:
@@ -73,7 +85,6 @@ def refused(*options: str) -> str:
 
 
 def test_two_daemons_side_by_side(start: Start) -> None:
-    before = Machine.look()
     one, two = start(name="one"), start(name="two")
     for daemon in (one, two):
         make_busybox(daemon.socket)
@@ -101,13 +112,13 @@ def test_two_daemons_side_by_side(start: Start) -> None:
     assert len(set(subnets)) == 2
 
     assert two.stop() == 0
+    assert left_of(two) == {}
     assert fetch(one) == "one", "a daemon that ends takes nothing of the other one with it"
     assert one.stop() == 0
-    assert Machine.look().added_since(before) == {}
+    assert left_of(one) == {}
 
 
 def test_sigterm_stops_containers_and_cleans_up(start: Start) -> None:
-    before = Machine.look()
     daemon = start()
     make_busybox(daemon.socket)
     polite = run(daemon, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done")
@@ -117,7 +128,7 @@ def test_sigterm_stops_containers_and_cleans_up(start: Start) -> None:
     assert daemon.stop() == 0
     assert not daemon.socket.exists()
     assert not (daemon.directory / "gantryd.pid").exists()
-    assert Machine.look().added_since(before) == {}
+    assert left_of(daemon) == {}
     daemon.start()
     assert inspect(daemon, polite)["State"]["ExitCode"] == 7
     deadline = time.monotonic() + 10

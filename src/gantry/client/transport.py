@@ -72,7 +72,12 @@ class TLSTransport:
         return len(data)
 
     def receive(self, size: int) -> bytes:
-        return self._socket.recv(size)
+        import ssl
+
+        try:
+            return self._socket.recv(size)
+        except ssl.SSLZeroReturnError:  # the peer's close_notify, after ours
+            return b""
 
     def close_write(self) -> None:
         """TLS has no half-close that peers agree on: Go's and ours both take close_notify as end of input."""

@@ -256,7 +256,7 @@ class TreeWriter:
         is_directory = stat.S_ISDIR(status.st_mode)
         if self.options.keep_kinds and is_directory != (entry.type == DIRECTORY):
             old, new = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
-            raise InvalidArgument(f'cannot overwrite {old} "/{parent_path}/{name}" with {new} "{entry.name}"')
+            raise InvalidArgument(f'cannot overwrite {old} "/{parent_path}/{name}" with {new} "/{self.options.base}"')
         remove_tree(parent, name)
         if is_directory or stat.S_ISLNK(status.st_mode):
             self.directories.forget()

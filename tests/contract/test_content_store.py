@@ -73,9 +73,13 @@ def test_a_wrong_digest_or_size_publishes_nothing(store: ContentStore, digest: s
 
 
 def test_leaving_the_block_without_commit_discards(store: ContentStore, make: Make, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), store.writer() as writer:
-        writer.write(b"half")
-        raise RuntimeError
+    def fail() -> None:
+        with store.writer() as writer:
+            writer.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list(store.walk()) == []
     assert not [path for path in (tmp_path / "content").rglob("*") if path.is_file() and path.read_bytes() == b"half"]
 

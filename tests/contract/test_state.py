@@ -77,9 +77,8 @@ def test_tables_do_not_mix(state: State) -> None:
 
 def test_a_unique_name_that_is_taken_is_a_conflict_and_undoes_everything(state: State) -> None:
     put(state, Thing("1", "a"))
-    with pytest.raises(Conflict), state.update() as tx:
-        tx.put(THINGS, "2", Thing("2", "b"))
-        tx.put(THINGS, "3", Thing("3", "a"))
+    with pytest.raises(Conflict):
+        put(state, Thing("2", "b"), Thing("3", "a"))
     with state.view() as tx:
         assert [thing.id for thing in tx.list(THINGS)] == ["1"]
 
@@ -99,9 +98,13 @@ def test_records_without_a_name_do_not_collide(state: State) -> None:
 
 
 def test_an_error_in_the_block_undoes_it(state: State) -> None:
-    with pytest.raises(RuntimeError), state.update() as tx:
-        tx.put(THINGS, "1", Thing("1", "a"))
-        raise RuntimeError
+    def fail() -> None:
+        with state.update() as tx:
+            tx.put(THINGS, "1", Thing("1", "a"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     put(state, Thing("2", "b"))
     with state.view() as tx:
         assert [thing.id for thing in tx.list(THINGS)] == ["2"]

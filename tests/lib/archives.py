@@ -50,7 +50,10 @@ def config(diff_ids: Sequence[str], **fields: Any) -> bytes:
 
 
 def docker_archive(
-    layers: Sequence[bytes], *tags: str, diff_ids: Sequence[str] | None = None, files: Mapping[str, bytes] | None = None,
+    layers: Sequence[bytes],
+    *tags: str,
+    diff_ids: Sequence[str] | None = None,
+    files: Mapping[str, bytes] | None = None,
     **fields: Any,
 ) -> bytes:  # fmt: skip
     """What Docker wrote before it knew OCI; `files` replace members by name."""

@@ -8,6 +8,7 @@ from typing import Self
 
 from gantry.aio import TaskOwner, run_blocking
 from gantry.api import archive as archive_api
+from gantry.api import build as build_api
 from gantry.api import containers as containers_api
 from gantry.api import disk as disk_api
 from gantry.api import execs as execs_api
@@ -16,6 +17,7 @@ from gantry.api import networks as networks_api
 from gantry.api import system as system_api
 from gantry.api import volumes as volumes_api
 from gantry.api.routing import Route
+from gantry.build.builder import Builder
 from gantry.daemon import host
 from gantry.daemon.config import Config
 from gantry.daemon.defaults import LOG_DRIVERS, ContainerDefaults, ca_bundle
@@ -72,7 +74,7 @@ class Assembly:
         volumes = VolumeCases(self._volumes, self._volumes, self._events)
         logs = FileLogs()
 
-        self._images = Images(self._state, content, snapshots, layers, leases, self._events, data / "tmp")
+        self._images = Images(self._state, content, snapshots, layers, leases, self._events)
         self._system = System(
             machine,
             self._settings,
@@ -125,6 +127,21 @@ class Assembly:
             logs,
         )
         self._images.containers_using = containers.using_image
+        self._builder = Builder(
+            instance,
+            self._state,
+            self._images,
+            snapshots,
+            layers,
+            leases,
+            runtime,
+            runtime,
+            self._networks,
+            self._events,
+            ca_bundle=ca_bundle(),
+            host_ca=config.host_ca,
+            default_runtime=runtime.default_runtime(),
+        )
         self.routes: list[Route] = [
             *system_api.routes(self._system, self._events, LOG_DRIVERS),
             *containers_api.routes(containers),
@@ -133,6 +150,7 @@ class Assembly:
             *images_api.routes(self._images),
             *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.endpoints, self._events)),
             *volumes_api.routes(volumes),
+            *build_api.routes(self._builder),
             *disk_api.routes(Disk(registry, self._images, self._volumes, self._volumes, snapshots)),
         ]
 
@@ -152,6 +170,7 @@ class Assembly:
         await self._images.start()
         await self._volumes.start()
         await self._lifecycle.recover()
+        await self._builder.recover()
         self._warnings = tuple(await self._networks.warnings())
         name, problems = self._runtime.default_runtime(), self._runtime.runtimes()
         if name:
@@ -174,6 +193,7 @@ class Assembly:
 
     async def stop(self) -> None:
         """Let go of everything, in reverse order."""
+        await self._builder.close()
         await self._owner.close()
         await self._runtime.close()
         await self._networks.stop()

@@ -243,9 +243,10 @@ def _read(root: int, path: str, limit: int) -> bytes | None:
         descriptor = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
         data = file.read(limit + 1)
     if len(data) > limit:
         raise InvalidArgument(f"{path} is larger than {limit} bytes")

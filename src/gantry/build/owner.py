@@ -1,6 +1,7 @@
 """`--chown=user[:group]`, looked up in the passwd(5) and group(5) of the file system that is written to."""
 
 import os
+import stat
 from collections.abc import Iterator
 
 from gantry.build.errors import StepFailed
@@ -51,6 +52,9 @@ def _lines(root: int, path: str) -> Iterator[list[str]]:
     try:
         descriptor = openat2(root, path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
+        return
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         return
     with os.fdopen(descriptor, "rb") as file:
         data = file.read(_MAX_FILE)

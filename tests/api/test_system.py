@@ -13,13 +13,14 @@ from gantry import trace
 from gantry.api import disk as disk_api
 from gantry.api import system as system_api
 from gantry.api.app import application
+from gantry.build.cache import CacheRecord
 from gantry.engine.disk import Disk
 from gantry.engine.events import EventBus
 from gantry.engine.system import Component, Host, Settings, System
 from gantry.errors import NotFound
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, Phase, Status
-from gantry.model.image import Image
+from gantry.model.image import HistoryEntry, Image
 from gantry.model.volume import Volume
 from gantry.ports import LayerInfo, RuntimeInfo
 
@@ -84,6 +85,16 @@ class Images:
         return [LayerInfo("d", layer, 5, {"base": 100, "top": 7}[layer], "") for layer in found.diff_ids]
 
 
+class Builds:
+    async def cache_records(self) -> Sequence[CacheRecord]:
+        layer = LayerInfo("d", "top", 5, 70, "")
+        step = HistoryEntry(created_by="RUN true")
+        return [
+            CacheRecord("sha256:ab", "", "", "", layer, step, ContainerConfig(), "", 10**9, 0, 3),
+            CacheRecord("sha256:cd", "", "", "", None, step, ContainerConfig(), "", 10**9, 2 * 10**9),
+        ]
+
+
 class Snapshots:
     def usage(self, key: str) -> int:
         if key == "stopped":
@@ -132,7 +143,7 @@ def system() -> System:
 @pytest.fixture
 async def call(system: System, events: EventBus) -> AsyncIterator[Call]:
     disk = Disk(system._containers, Images(), Volumes(), Volumes(), Snapshots())  # type: ignore[arg-type]
-    routes = [*system_api.routes(system, events), *disk_api.routes(disk)]
+    routes = [*system_api.routes(system, events), *disk_api.routes(disk, Builds())]  # type: ignore[arg-type]
     async with TestClient(TestServer(application(routes))) as client:
         yield client.request
 
@@ -275,7 +286,11 @@ async def test_disk_usage_of_old_clients(call: Call) -> None:
     assert [(each["SizeRw"], each["SizeRootFs"]) for each in found["Containers"]] == [(11, 118), (11, 118), (0, 107)]
     sizes = {each["Name"]: each["UsageData"] for each in found["Volumes"]}
     assert sizes == {"used": {"Size": 8192, "RefCount": 1}, "idle": {"Size": 0, "RefCount": 0}}
-    assert (found["BuildCache"], found["BuilderSize"]) == ([], 0)
+    assert found["BuilderSize"] == 70
+    assert found["BuildCache"][0] == {
+        "ID": "ab", "Type": "regular", "Description": "RUN true", "InUse": False, "Shared": False, "Size": 70,
+        "CreatedAt": "1970-01-01T00:00:01Z", "LastUsedAt": None, "UsageCount": 3,
+    }  # fmt: skip
 
 
 async def test_disk_usage_by_type_and_in_totals(call: Call) -> None:

@@ -151,7 +151,7 @@ class Assembly:
             *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.endpoints, self._events)),
             *volumes_api.routes(volumes),
             *build_api.routes(self._builder),
-            *disk_api.routes(Disk(registry, self._images, self._volumes, self._volumes, snapshots)),
+            *disk_api.routes(Disk(registry, self._images, self._volumes, self._volumes, snapshots), self._builder),
         ]
 
     @classmethod

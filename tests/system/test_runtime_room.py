@@ -332,16 +332,20 @@ else:
                 await runtime.wait(asked.id, "e" * 64)
 
         async def test_terminal(self, runtime: RuntimeManager, spec: Make) -> None:
-            asked = spec("sh", "-c", "stty -echo; stty size; read x; echo got $x", tty=True, stdin=True)
-            await runtime.create(asked)
+            asked = spec("sh", "-c", "stty -echo; stty size; read x; echo got $x; stty size", tty=True, stdin=True)
+            process = msgspec.structs.replace(asked.process, console_size=(33, 77))
+            await runtime.create(msgspec.structs.replace(asked, process=process))
             stream = await runtime.attach(asked.id, stdin=True)
-            await runtime.resize(asked.id, 41, 99)
             await runtime.start(asked.id)
-            await asyncio.sleep(0.2)
+            frames = stream.__aiter__()
+            seen = b""
+            while b"\n" not in seen:
+                seen += (await anext(frames))[1]
+            assert seen == b"33 77\r\n"
+            await runtime.resize(asked.id, 41, 99)
+            await asyncio.sleep(0.5)
             await stream.write(b"word\n")
-            found = await output(stream)
-            assert found[1] in (b"41 99\r\ngot word\r\n", b"41 99\r\nword\r\ngot word\r\n")
-            assert found[2] == b""
+            assert (await output(stream))[1] == b"got word\r\n41 99\r\n"
 
         async def test_a_reader_that_leaves_does_not_close_stdin(self, runtime: RuntimeManager, spec: Make) -> None:
             asked = spec("cat", stdin=True, stdin_once=True)

@@ -179,8 +179,8 @@ def unmount_all(target: Path, *, lazy: bool = True) -> None:
 
 
 def is_mounted(target: Path) -> bool:
-    """Whether `target` is the root of a mount in this mount namespace."""
-    wanted = os.fspath(target)
+    """Whether `target` is the root of a mount in this mount namespace; links in its parents are followed."""
+    wanted = os.path.join(os.path.realpath(target.parent), target.name)
     return any(point == wanted for point in mount_points())
 
 

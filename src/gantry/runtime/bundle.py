@@ -12,6 +12,7 @@
 """
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from gantry.linux.pidfd import start_time
 from gantry.model.identity import ID_FORM
 from gantry.model.instance import Instance
 from gantry.model.task import ExitStatus
+
+_REMOVE_ATTEMPTS = 5
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 
@@ -119,15 +122,41 @@ class Bundle:
         return ExitStatus(code, at)
 
     def remove(self) -> None:
-        """Remove all files; nothing may be mounted below any more."""
-        shutil.rmtree(self.path, ignore_errors=False) if self.path.exists() else None
+        """Remove all files. Places where something was mounted must be empty: a mount is never emptied.
+
+        Raises OSError where one is still in use.
+        """
+        for place in (self.rootfs, self.path / "shm", *_entries(self.path / "subpaths")):
+            if place.is_dir():
+                place.rmdir()
+            else:
+                place.unlink(missing_ok=True)
+        for attempt in range(_REMOVE_ATTEMPTS):
+            try:
+                shutil.rmtree(self.path)
+            except FileNotFoundError:
+                if not self.path.exists():  # else somebody removed a part of it at the same time
+                    return
+            except OSError as error:
+                # an ending conmon may still have written a file
+                if error.errno != errno.ENOTEMPTY or attempt == _REMOVE_ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 class Bundles:
     """All tasks of one daemon."""
 
     def __init__(self, instance: Instance) -> None:
-        self.root = instance.exec_root / "tasks"
+        self.root = instance.exec_root.resolve() / "tasks"
 
     def get(self, container_id: str) -> Bundle:
         """Raises NotFound for what is no full identifier: it becomes a path."""

@@ -6,6 +6,7 @@ exec root, so that a new daemon goes on where the last one was killed.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from gantry.trace import span
 
 _EXECS_REMEMBERED = 256
 _SIGKILL = 9
+_UNKNOWN_END = 255  # Docker's code where nobody saw the end
 _END_TIMEOUT = 10.0
 
 
@@ -190,6 +192,10 @@ class RuntimeManager:
             with contextlib.suppress(TimeoutError):  # a conmon that does not end is killed below
                 async with asyncio.timeout(_END_TIMEOUT):
                     await task.wait()
+        for unit in task.execs.values():
+            with contextlib.suppress(TimeoutError):  # their monitors end with their processes
+                async with asyncio.timeout(_END_TIMEOUT):
+                    await unit.wait()
         await run_blocking(self._launcher.release, bundle, task.intent, task.run)
         if task.run is not None:
             await task.wait()
@@ -284,8 +290,8 @@ class RuntimeManager:
         if run is not None:
             task.watch(run, None)
             task.paused = task.exit is None and self._hierarchies.frozen(intent.cgroup)
-        elif (status := bundle.exit_status()) is not None:
-            task.finish(status)
+        else:  # it ended, or the machine was started anew, or it was never made as a whole
+            task.finish(bundle.exit_status() or ExitStatus(_UNKNOWN_END, time.time_ns()))
         for exec_id, exec_run in execs.items():
             own = bundle.exec(exec_id)
             unit = Unit(own, Hub(own.path, stdin=False, tty=False, keep=False))

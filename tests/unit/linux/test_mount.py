@@ -35,6 +35,11 @@ def test_is_mounted() -> None:
     assert not is_mounted(Path("/proc/self"))
 
 
+def test_is_mounted_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "root").symlink_to("/")
+    assert is_mounted(tmp_path / "root" / "proc")
+
+
 def test_an_error_names_both_paths(tmp_path: Path) -> None:
     with pytest.raises(OSError) as failed:
         mount(Mount("nosuchfs", "nothing"), tmp_path / "absent")

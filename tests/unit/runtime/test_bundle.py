@@ -35,6 +35,14 @@ def test_only_identifiers_become_paths(instance: Instance) -> None:
     assert Bundles(instance).ids() == []
 
 
+def test_a_linked_exec_root_is_resolved(tmp_path: Path) -> None:
+    """The kernel lists mounts by their real paths."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    found = Bundles(Instance.of(tmp_path / "data", tmp_path / "link")).get(ID)
+    assert found.path == tmp_path / "real" / "tasks" / ID
+
+
 def test_ids(instance: Instance, bundle: Bundle) -> None:
     (bundle.path.parent / "something").mkdir()
     assert Bundles(instance).ids() == [ID]
@@ -96,6 +104,14 @@ def test_execs(bundle: Bundle) -> None:
     bundle.remove()
     bundle.remove()
     assert not bundle.path.exists()
+
+
+def test_what_may_be_mounted_is_never_emptied(bundle: Bundle) -> None:
+    bundle.rootfs.mkdir()
+    (bundle.rootfs / "precious").touch()
+    with pytest.raises(OSError, match="not empty"):
+        bundle.remove()
+    assert (bundle.rootfs / "precious").exists()
 
 
 def test_marks_are_put_inside_and_follow_nothing(tmp_path: Path) -> None:

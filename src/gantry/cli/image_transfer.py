@@ -167,12 +167,12 @@ def _save(ctx: Context, args: Arguments) -> int:
 
 
 def _check_output(target: str) -> None:
-    directory = os.path.dirname(os.path.normpath(target))  # noqa: PTH120 - pathlib is slow to import
-    if directory and not os.path.exists(directory):  # noqa: PTH110
+    directory = os.path.dirname(os.path.normpath(target))
+    if directory and not os.path.exists(directory):
         raise CommandError(f"failed to save image: invalid output path: stat {directory}: no such file or directory")
-    if os.path.isdir(target):  # noqa: PTH112
+    if os.path.isdir(target):
         raise CommandError("failed to save image: cannot write to a directory")
-    if os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110,PTH113
+    if os.path.exists(target) and not os.path.isfile(target):
         raise CommandError(f"failed to save image: {target!r} is no regular file")
 
 
@@ -187,12 +187,12 @@ def _write_file(target: str, blocks: Iterator[bytes]) -> None:
                 _write_all(descriptor, block)
         finally:
             os.close(descriptor)
-        os.replace(temporary, place)  # noqa: PTH105
+        os.replace(temporary, place)
     except OSError as error:
         raise CommandError(f"failed to save image: {target}: {(error.strerror or str(error)).lower()}") from error
     finally:
-        if os.path.exists(temporary):  # noqa: PTH110
-            os.unlink(temporary)  # noqa: PTH108
+        if os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def _write_all(descriptor: int, block: bytes) -> None:
@@ -214,7 +214,7 @@ SAVE = Command(
 
 def _open(name: str) -> BinaryIO:
     try:
-        return open(name, "rb")  # noqa: PTH123 - the caller closes it
+        return open(name, "rb")
     except OSError as error:
         raise CommandError(f"open {name}: {os.strerror(error.errno or 0).lower()}") from error
 

@@ -27,7 +27,7 @@ def write(target: Path) -> None:
     temporary = target.with_name(f".{target.name}.new")
     temporary.write_text(script(sys.executable, list(dict.fromkeys([source, packages]))), encoding="utf-8")
     temporary.chmod(0o755)
-    os.replace(temporary, target)  # noqa: PTH105 - one step
+    os.replace(temporary, target)  # in one step
 
 
 def main(words: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from gantry import __version__
 from gantry.cli import tree
 from gantry.cli.command import Context
 from gantry.cli.errors import CommandError, StartError, UsageError
@@ -66,9 +67,7 @@ def run(program: str, words: Sequence[str]) -> int:
         )
     rest = flags.positional
     if flags.boolean("version"):
-        from gantry.cli.system import version_line
-
-        sys.stdout.write(version_line(program) + "\n")
+        sys.stdout.write(f"{program.capitalize()} version {__version__}, build gantry\n")
         return 0
     if flags.string("log-level") not in _LEVELS:
         return _fail(f"Unable to parse logging level: {flags.string('log-level')}", 1)

@@ -12,13 +12,12 @@ from gantry.api.image_filters import ImageFilter, PruneFilter
 from gantry.api.query import boolean, filters
 from gantry.api.routing import Route, api_version
 from gantry.api.stream import JSONStream
-from gantry.engine.images import Images, taggable
+from gantry.engine.images import Images, chain_ids, taggable
 from gantry.errors import Internal, InvalidArgument
 from gantry.model.container import ContainerConfig
 from gantry.model.image import Image
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
-from gantry.oci.documents import chain_ids
 from gantry.wire import images as wire
 
 

@@ -22,6 +22,7 @@ from gantry.model.platform import Platform
 from gantry.model.reference import Reference
 from gantry.oci import documents
 from gantry.oci.compression import open_compressed
+from gantry.oci.documents import chain_ids
 from gantry.ports import (
     ContentStore,
     Events,
@@ -46,6 +47,9 @@ def created_at(image: Image) -> int:
         return timestamp.parse_rfc3339(image.created) if image.created else 0
     except (ValueError, OverflowError):
         return 0
+
+
+__all__ = ["Images", "chain_ids", "taggable"]
 
 
 class Images:

@@ -64,6 +64,7 @@ class Client:
         self._environ = environ
         self._headers = dict(headers or {})
         self._idle: Connection | None = None
+        self._open: list[Connection] = []
         self._version = environ.get("DOCKER_API_VERSION", "").lstrip("v")
         self.ping_headers: dict[str, str] = {}
 
@@ -87,6 +88,13 @@ class Client:
             theirs = response.headers.get("api-version") or MIN_API_VERSION
             self._version = min(theirs, API_VERSION, key=_version_key)
         return response.headers
+
+    def close(self) -> None:
+        """Close every connection, also of responses and streams that are not read to their end."""
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
+        self._idle = None
 
     # ------------------------------------------------------------------------------ requests
 
@@ -257,6 +265,8 @@ class Client:
         connection, self._idle = self._idle, None
         if connection is None or connection.stale():
             connection = Connection(self._dial())
+            self._open = [one for one in self._open if not one.closed]
+            self._open.append(connection)
         connection.send(head, payload)
         return connection
 

@@ -24,6 +24,7 @@ class Connection:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self._buffer = b""
+        self.closed = False
 
     def send(self, head: bytes, body: bytes | Iterable[bytes] = b"") -> None:
         """Send a request. An iterable is sent in chunks; it stops early where the server answers before its end."""
@@ -123,6 +124,8 @@ class Connection:
         return data
 
     def close(self) -> None:
+        """Idempotent."""
+        self.closed = True
         self.transport.close()
 
 

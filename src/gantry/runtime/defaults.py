@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from gantry.model.defaults import MASKED_PATHS, READONLY_PATHS
+
 CAPABILITIES: tuple[str, ...] = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -18,23 +20,6 @@ CAPABILITIES: tuple[str, ...] = (
     "CAP_KILL",
     "CAP_AUDIT_WRITE",
 )
-
-MASKED_PATHS: tuple[str, ...] = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-
-READONLY_PATHS: tuple[str, ...] = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 # (destination, type, source, options); the size of /dev/shm is added.
 MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (

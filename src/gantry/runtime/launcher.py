@@ -74,6 +74,7 @@ class Launcher:
 
         def launch() -> tuple[Conmon, str]:
             runtime.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_terminals()
             document = prepare.prepare(bundle, spec, intent, self.host, donor_shm)
             filter_key = self._filters.apply(document, runtime)
             prepare.write_configuration(bundle, document)
@@ -109,6 +110,7 @@ class Launcher:
 
         def launch() -> Conmon:
             bundle.path.mkdir(parents=True)
+            self._make_terminals()
             bundle.write("process.json", prepare.exec_document(container, spec, self.host))
             command = Command(
                 conmon=self._monitor,
@@ -127,6 +129,9 @@ class Launcher:
             return Conmon.launch(command)
 
         return await run_blocking(launch)
+
+    def _make_terminals(self) -> None:
+        Path(self._terminals).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def answer(self, bundle: Bundle, monitor: Conmon) -> Run:
         """Wait for the runtime's answer and write the processes down; raises RuntimeFailed."""
@@ -180,8 +185,11 @@ class Launcher:
             raise Internal(f"cannot kill the processes of container {intent.id}")
 
     def tidy(self) -> None:
-        """Remove the instance's own cgroups where no container is left (blocking)."""
+        """Remove what the instance itself has outside its directories where no container is left (blocking)."""
         self._hierarchies.remove_empty(self._instance.cgroup_parent)
+        terminals = Path(self._terminals)
+        if terminals.parent != self._instance.exec_root and terminals.is_dir() and not any(terminals.iterdir()):
+            terminals.rmdir()
 
 
 def _end_monitor(bundle: Bundle, run: Run | None) -> None:
@@ -204,5 +212,4 @@ def _terminal_directory(instance: Instance) -> str:
     directory = instance.exec_root / "tty"
     if len(str(directory)) + len(_CONSOLE_NAME) > _SOCKET_PATH_LIMIT:
         directory = Path("/run", f"{instance.name}-tty")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return str(directory)

@@ -3,6 +3,7 @@
 import asyncio
 import asyncio.subprocess
 import json
+import os
 import shutil
 from typing import Any
 
@@ -31,16 +32,24 @@ async def _run(arguments: list[str], script: str) -> str:
     program = shutil.which("nft") or shutil.which("nft", path="/usr/sbin:/sbin")
     if program is None:
         raise Unavailable("nft is not installed: apt-get install nftables")
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *arguments,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    # A file in memory, not a pipe: nft may end without reading it, and a long script needs no feeding.
+    descriptor = os.memfd_create("nft-script", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(script.encode())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *arguments,
+            stdin=descriptor,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    finally:
+        os.close(descriptor)
     try:
         async with asyncio.timeout(_TIMEOUT):
-            out, complaint = await process.communicate(script.encode())
+            out, complaint = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

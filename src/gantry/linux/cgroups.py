@@ -174,6 +174,12 @@ class Hierarchies(msgspec.Struct, frozen=True):
         if self.mode is Mode.LEGACY and plain.is_dir() and not _is_cgroup2(plain):
             shutil.rmtree(plain, ignore_errors=True)
 
+    def remove_unused(self, group: str) -> None:
+        """Remove `group` alone where nothing is in it, neither a process nor another group (blocking)."""
+        for path in self.directories(group):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
     def remove_empty(self, group: str) -> None:
         """Remove `group` and all below it where no process is in any of them (blocking)."""
         if not any(_pids_below(path) for path in self.directories(group)):

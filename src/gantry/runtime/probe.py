@@ -97,6 +97,7 @@ def _try(info: RuntimeInfo, instance: Instance, hierarchies: Hierarchies) -> str
         return "" if done.code == 0 else said[-500:] or f"status {done.code}"
     finally:
         _clean(runtime, name, bundle, group, hierarchies)
+        hierarchies.remove_unused(instance.cgroup_parent)
 
 
 def _clean(runtime: OCIRuntime, name: str, bundle: Path, group: str, hierarchies: Hierarchies) -> None:

@@ -52,6 +52,14 @@ def test_remove_empty_keeps_a_group_in_use(legacy: Hierarchies) -> None:
     assert (legacy.mounts["pids"] / "g" / "one").is_dir()
 
 
+def test_remove_unused_is_for_empty_groups(legacy: Hierarchies) -> None:
+    legacy.remove_unused("/g")
+    assert (legacy.mounts["pids"] / "g" / "one").is_dir()
+    legacy.remove_unused("/g/one")
+    legacy.remove_unused("/g")
+    assert not (legacy.mounts["pids"] / "g").exists()
+
+
 def test_oom_kills(legacy: Hierarchies, unified: Hierarchies) -> None:
     assert not legacy.oom_killed("/g/one")
     (legacy.mounts["memory"] / "g/one/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")

@@ -22,25 +22,33 @@ _WAITS = re.compile(r"/containers/[^/]+/wait")
 
 
 class Matcher:
-    """Routes by method: exact paths in a table, the others by their first segment, in the order given."""
+    """Routes by method. Exact paths stand in one table, patterns in another by their first and last segment.
+
+    An exact path comes before patterns, a pattern with a fixed end before one that ends in a field, and
+    else the one that was given first.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[tuple[str, str], Handler] = {}
-        self._patterns: dict[tuple[str, str], list[tuple[re.Pattern[str], Handler]]] = {}
+        self._patterns: dict[tuple[str, str, str], list[tuple[re.Pattern[str], Handler]]] = {}
         for route in routes:
             if "{" not in route.path:
                 self._exact[route.method, route.path] = route.handler
             else:
-                head = route.path.split("/", 2)[1]
-                patterns = self._patterns.setdefault((route.method, head), [])
-                patterns.append((_pattern(route.path), route.handler))
+                head, last = route.path.split("/", 2)[1], route.path.rpartition("/")[2]
+                key = (route.method, head, "" if "{" in last else last)
+                self._patterns.setdefault(key, []).append((_pattern(route.path), route.handler))
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]] | None:
         if handler := self._exact.get((method, path)):
             return handler, {}
-        for pattern, handler in self._patterns.get((method, path.split("/", 2)[1]), ()):
-            if found := pattern.fullmatch(path):
-                return handler, found.groupdict()
+        if not path.startswith("/"):
+            return None  # `OPTIONS *`
+        head, last = path.split("/", 2)[1], path.rpartition("/")[2]
+        for key in ((method, head, last), (method, head, "")):
+            for pattern, handler in self._patterns.get(key, ()):
+                if found := pattern.fullmatch(path):
+                    return handler, found.groupdict()
         return None
 
 

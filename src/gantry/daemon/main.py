@@ -51,6 +51,12 @@ def main() -> int:
         return run(config, lambda: load(line), started)
     except GantryError as error:
         return _refuse(error.message)
+    except OSError as error:
+        log.debug("", exc_info=True)
+        return _refuse(f"failed to start daemon: {error}")
+    except Exception:
+        log.critical("the daemon ends: this is a bug", exc_info=True)
+        return 1
 
 
 def _refuse(message: str) -> int:

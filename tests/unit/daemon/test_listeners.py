@@ -14,6 +14,7 @@ from aiohttp import web
 from gantry.api.app import Server, application
 from gantry.api.routing import Route
 from gantry.api.stream import RAW, hijack
+from gantry.daemon import hosts
 from gantry.daemon.config import Config
 from gantry.daemon.hosts import Host, is_loopback, parse_host
 from gantry.daemon.listeners import Listener, open_listeners
@@ -63,6 +64,19 @@ def test_bad_addresses(text: str, message: str) -> None:
 def test_loopback() -> None:
     assert all(is_loopback(each) for each in ("127.0.0.1", "127.9.9.9", "::1", "localhost"))
     assert not any(is_loopback(each) for each in ("0.0.0.0", "::", "192.168.0.1", "example.com"))
+
+
+def test_the_default_is_docker_s_socket_unless_another_engine_answers_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "docker.sock"
+    monkeypatch.setattr(hosts, "DOCKER_SOCKET", path)
+    assert hosts.default_hosts() == (f"unix://{path}",)
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(path))
+        assert hosts.default_hosts() == (f"unix://{path}",), "a stale socket is nobody's"
+        engine.listen()
+        assert hosts.default_hosts() == ("unix:///run/gantry/gantry.sock",)
 
 
 def close(listeners: list[Listener]) -> None:

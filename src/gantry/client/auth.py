@@ -56,7 +56,9 @@ def _from_entry(entry: Mapping[str, Any], key: str) -> dict[str, str]:
     if entry.get("identitytoken"):
         result["identitytoken"] = str(entry["identitytoken"])
     try:
-        username, colon, password = base64.b64decode(str(entry.get("auth") or ""), validate=True).decode().partition(":")
+        username, colon, password = (
+            base64.b64decode(str(entry.get("auth") or ""), validate=True).decode().partition(":")
+        )
     except ValueError as error:
         raise CredentialError(f"invalid auth entry of {key} in config.json: {error}") from error
     if colon:

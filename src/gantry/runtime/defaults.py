@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gantry.model.defaults import MASKED_PATHS, READONLY_PATHS
+from gantry.model.defaults import MASKED_PATHS as MASKED_PATHS
+from gantry.model.defaults import READONLY_PATHS as READONLY_PATHS
 
 CAPABILITIES: tuple[str, ...] = (
     "CAP_CHOWN",

@@ -59,7 +59,7 @@ def tree(root: Path) -> dict[str, tuple[object, ...]]:
         mode = 0 if kind == stat.S_IFLNK else status.st_mode & 0o7777
         links = status.st_nlink if kind == stat.S_IFREG else 0
         found[str(path.relative_to(root))] = (
-            kind, mode, status.st_uid, status.st_gid, int(status.st_mtime), content, links, tuple(sorted(xattrs.items())),  # noqa: E501
+            kind, mode, status.st_uid, status.st_gid, int(status.st_mtime), content, links, sorted(xattrs.items()),
         )  # fmt: skip
     return found
 

@@ -111,7 +111,9 @@ async def test_load_list_inspect_history(call: Call, room: Room) -> None:
     ]
     fields = {
         "architecture": HOST, "created": "2024-01-02T03:04:07Z", "author": "me", "history": history,
-        "config": {"Cmd": ["sh"], "Env": ["a=b"], "Labels": {"l": "1"}, "Healthcheck": {"Test": ["CMD", "x"]}, "Volumes": None},
+        "config": {
+            "Cmd": ["sh"], "Env": ["a=b"], "Labels": {"l": "1"}, "Healthcheck": {"Test": ["CMD", "x"]}, "Volumes": None,
+        },
     }  # fmt: skip
     assert await load(call, docker_archive([BASE, TOP], "me/app:1", "me/app:latest", **fields)) == (
         "Loaded image: me/app:1\nLoaded image: me/app:latest\n"
@@ -202,24 +204,59 @@ HOSTILE = [
     ("empty", b"", "manifest.json: no such file or directory"),
     ("cut", docker_archive([BASE], "x:1")[:3000], "unexpected EOF"),
     ("gzip cut", gzip.compress(docker_archive([os.urandom(5000)], "x:1"))[:3000], "unexpected EOF"),
-    ("wrong diff ID", docker_archive([BASE], "x:1", diff_ids=["sha256:" + "0" * 64]),
-     f'invalid diffID for layer 0: expected "sha256:{"0" * 64}", got "{sha256(BASE)}"'),
-    ("wrong diff ID, compressed", docker_archive([gzip.compress(BASE)], "x:1", diff_ids=["sha256:" + "0" * 64]), "wrong diff id"),
+    (
+        "wrong diff ID",
+        docker_archive([BASE], "x:1", diff_ids=["sha256:" + "0" * 64]),
+        f'invalid diffID for layer 0: expected "sha256:{"0" * 64}", got "{sha256(BASE)}"',
+    ),
+    (
+        "wrong diff ID, compressed",
+        docker_archive([gzip.compress(BASE)], "x:1", diff_ids=["sha256:" + "0" * 64]),
+        "wrong diff id",
+    ),
     ("diff ID of no form", docker_archive([BASE], "x:1", diff_ids=["sha256:../../x"]), "invalid digest format"),
-    ("layers missing", docker_archive([BASE], "x:1", diff_ids=[]), "invalid manifest, layers length mismatch: expected 0, got 1"),
-    ("manifest is not JSON", docker_archive([BASE], "x:1", files={"manifest.json": b"not json"}), "invalid manifest.json"),
+    (
+        "layers missing",
+        docker_archive([BASE], "x:1", diff_ids=[]),
+        "invalid manifest, layers length mismatch: expected 0, got 1",
+    ),
+    (
+        "manifest is not JSON",
+        docker_archive([BASE], "x:1", files={"manifest.json": b"not json"}),
+        "invalid manifest.json",
+    ),
     ("deep manifest", docker_archive([BASE], "x:1", files={"manifest.json": b"[" * 200_000}), "invalid manifest.json"),
-    ("config is not JSON", docker_archive([BASE], "x:1", files={"config.json": b"not json"}), "invalid image configuration"),
+    (
+        "config is not JSON",
+        docker_archive([BASE], "x:1", files={"config.json": b"not json"}),
+        "invalid image configuration",
+    ),
     ("large manifest", docker_archive([BASE], "x:1", files={"manifest.json": b" " * (5 << 20)}), "at most 4194304"),
     ("bad name", docker_archive([BASE], "X/Bad:1"), "must be lowercase"),
     ("layer is no tar", docker_archive([b"no tar at all" * 100], "x:1"), "archive/tar: invalid tar header"),
     ("name leaves the root", docker_archive([tar(member("../x", b""))], "x:1"), 'invalid entry name "../x"'),
-    ("through a link", docker_archive([tar(symlink("d", "../../../tmp"), member("d/x", b""))], "x:1"), "statat d: path escapes from parent"),
+    (
+        "through a link",
+        docker_archive([tar(symlink("d", "../../../tmp"), member("d/x", b""))], "x:1"),
+        "statat d: path escapes from parent",
+    ),
     ("second layer is bad", docker_archive([BASE, b"x" * 600], "x:1"), "invalid tar header"),
-    ("a file is missing", docker_archive([BASE], "x:1", files={"manifest.json": b'[{"Config":"no.json"}]'}), "open no.json: no such file"),
-    ("links in a circle", tar(symlink("a", "b"), symlink("b", "a"), member("manifest.json", b'[{"Config":"a"}]')), "open a: no such file"),
-    ("blob under another digest", oci_archive([(BASE, "application/vnd.oci.image.layer.v1.tar")], "x:1", [sha256(TOP)]), "wrong diff id"),
-]  # fmt: skip
+    (
+        "a file is missing",
+        docker_archive([BASE], "x:1", files={"manifest.json": b'[{"Config":"no.json"}]'}),
+        "open no.json: no such file",
+    ),
+    (
+        "links in a circle",
+        tar(symlink("a", "b"), symlink("b", "a"), member("manifest.json", b'[{"Config":"a"}]')),
+        "open a: no such file",
+    ),
+    (
+        "blob under another digest",
+        oci_archive([(BASE, "application/vnd.oci.image.layer.v1.tar")], "x:1", [sha256(TOP)]),
+        "wrong diff id",
+    ),
+]
 
 
 @pytest.mark.parametrize(("archive", "message"), [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
@@ -248,7 +285,7 @@ async def test_a_failed_load_leaves_what_was_there(call: Call, room: Room) -> No
 
 async def test_an_upload_that_breaks_off_leaves_nothing(room: Room) -> None:
     async with TestServer(application(routes(room.images))) as server:
-        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         body = docker_archive([tar(member("f", os.urandom(2_000_000)))], "x:1")
         writer.write(b"POST /images/load HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n")
         writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body[:1_000_000])

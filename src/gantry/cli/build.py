@@ -1,196 +1,282 @@
-"""`gantry build`: the context goes to the daemon as a tar stream, made while it is sent."""
+"""`gantry build`: make an image from a Dockerfile and a context."""
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import sys
-import tarfile
-
 from gantry.cli.command import Command, Context
 from gantry.cli.errors import CommandError
-from gantry.cli.flags import boolean, string, strings
+from gantry.cli.flags import boolean, string, string_slice, strings, value
+from gantry.cli.opts import label, labels, size, swap_size
+from gantry.cli.terminal import is_terminal
+from gantry.client.errors import StreamError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
+    from gantry.cli.build_source import Source
     from gantry.cli.flags import Arguments
 
-_BLOCK = 1 << 18
-_REMOTE = ("http://", "https://", "git://", "git@", "github.com/")
+_PROXIES = ("http", "https", "no", "ftp", "all")
 
 
 def _run(ctx: Context, args: Arguments) -> int:
-    where = args.positional[0]
-    dockerfile = args.string("file")
-    query: dict[str, object] = {
-        "t": args.strings("tag"),
-        "buildargs": json.dumps(_pairs(args.strings("build-arg"))),
-        "labels": json.dumps({key: value or "" for key, value in _pairs(args.strings("label")).items()}),
-        "target": args.string("target"),
-        "nocache": _flag(args, "no-cache"),
-        "pull": _flag(args, "pull"),
-        "networkmode": args.string("network"),
-        "extrahosts": args.strings("add-host"),
-        "platform": args.string("platform"),
-        "hostca": _flag(args, "host-ca"),
-        "rm": "1",
-    }
-    if where == "-":
-        data: Iterator[bytes] | None = _standard_input(dockerfile)
-    elif where.startswith(_REMOTE):
-        query["remote"], data = where, None
-    else:
-        dockerfile, data = _directory(where, dockerfile)
-    query["dockerfile"] = dockerfile or "Dockerfile"
-    image = ""
+    from gantry.cli.build_source import open_source
+    from gantry.client.auth import all_header
+
+    progress = args.string("progress")
+    if progress not in ("auto", "plain", "tty"):
+        raise CommandError(f'invalid progress type: "{progress}": must be one of "auto", "plain", "tty"')
+    iidfile = args.string("iidfile")
+    if iidfile:
+        _remove(iidfile)
     quiet = args.boolean("quiet")
-    shown: list[str] = []
-    messages = ctx.client.messages("POST", "/build", query, data=data, content_type="application/x-tar")
+    live = not quiet and (progress == "tty" or (progress == "auto" and is_terminal(1)))
+    source = open_source(args.positional[0], args.string("file"))
+    query = _query(ctx, args, source)
+    if live:
+        query["progress"] = "vertex"
+    messages = ctx.client.messages(
+        "POST",
+        "/build",
+        query,
+        data=_counted(ctx, source.blocks, compress=args.boolean("compress"), show=not quiet and not live),
+        headers={"X-Registry-Config": all_header(ctx.config)},
+        content_type="application/x-tar",
+    )
     try:
-        for message in messages:
-            if isinstance(message.get("aux"), dict):
-                image = str(message["aux"].get("ID", image))
-            text = str(message.get("stream", ""))
-            if quiet:
-                shown.append(text)
-            else:
-                ctx.out.write(text)
-                ctx.out.flush()
-    except Exception:
-        sys.stderr.write("".join(shown))
-        raise
-    if quiet:
-        ctx.out.write(image + "\n")
-    if name := args.string("iidfile"):
-        with open(name, "w", encoding="ascii") as file:
-            file.write(image)
+        image = _show(ctx, messages, quiet=quiet, live=live)
+    except StreamError as error:
+        raise CommandError(error.message, error.code or 1) from error
+    if iidfile:
+        if not image:
+            raise CommandError(f"cannot write {iidfile}: the daemon did not provide an image ID")
+        _write(iidfile, image)
     return 0
 
 
-def _flag(args: Arguments, name: str) -> str:
-    return "1" if args.boolean(name) else ""
+def _show(ctx: Context, messages: Iterator[dict[str, Any]], *, quiet: bool, live: bool) -> str:
+    """Show the build's progress; returns the image's id."""
+    images: list[str] = []
+
+    def on_aux(aux: Any) -> None:
+        if isinstance(aux, dict) and aux.get("ID"):
+            images.append(str(aux["ID"]))
+
+    if live:
+        from gantry.cli.build_display import LiveDisplay
+
+        with LiveDisplay(ctx.out) as display:
+            for message in messages:
+                display.feed(message)
+                on_aux(message.get("aux"))
+        return images[-1] if images else ""
+    from gantry.cli import progress
+    from gantry.cli.terminal import size as terminal_size
+
+    if not quiet:
+        progress.show(messages, ctx.out, terminal=is_terminal(1), columns=terminal_size()[1], on_aux=on_aux)
+        return images[-1] if images else ""
+    held: list[str] = []
+    try:
+        for message in messages:
+            on_aux(message.get("aux"))
+            held.append(str(message.get("stream") or ""))
+    except StreamError:
+        ctx.err.write("".join(held))
+        raise
+    text = "".join(held).strip()
+    ctx.out.write((text.splitlines()[-1] if text else images[-1] if images else "") + "\n")
+    return images[-1] if images else text
 
 
-def _pairs(words: list[str]) -> dict[str, str | None]:
-    """`name=value`; a name alone takes the value of this process's environment, as Docker's client does."""
+def _remove(path: str) -> None:
+    import os
+
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CommandError(f"removing image ID file: {path}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _write(path: str, text: str) -> None:
+    import os
+
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError as error:
+        raise CommandError(f"open {path}: {os.strerror(error.errno or 0).lower()}") from error
+
+
+# ------------------------------------------------------------------------------------- request
+
+
+def _query(ctx: Context, args: Arguments, source: Source) -> dict[str, Any]:
+    """The parameters of POST /build; None leaves one out."""
+    arguments = _build_arguments(ctx, args.strings("build-arg"))
+    marks = labels(args.strings("label"))
+    caches = args.strings("cache-from")
+    return {
+        "version": "1",
+        "t": args.strings("tag"),
+        "dockerfile": source.dockerfile or None,
+        "remote": source.remote or None,
+        "target": args.string("target") or None,
+        "platform": args.string("platform") or ctx.environ.get("DOCKER_DEFAULT_PLATFORM") or None,
+        "q": args.boolean("quiet") or None,
+        "nocache": args.boolean("no-cache") or None,
+        "pull": args.boolean("pull") or None,
+        "rm": args.boolean("rm"),
+        "forcerm": args.boolean("force-rm") or None,
+        "squash": args.boolean("squash") or None,
+        "hostca": args.boolean("host-ca") or None,
+        "isolation": args.string("isolation") or None,
+        "networkmode": args.string("network"),
+        "extrahosts": args.strings("add-host"),
+        "securityopt": args.strings("security-opt"),
+        "memory": args["memory"] or None,
+        "memswap": args["memory-swap"] or None,
+        "shmsize": args["shm-size"] or None,
+        "cpushares": args["cpu-shares"] or None,
+        "cpuperiod": args["cpu-period"] or None,
+        "cpuquota": args["cpu-quota"] or None,
+        "cpusetcpus": args.string("cpuset-cpus") or None,
+        "cpusetmems": args.string("cpuset-mems") or None,
+        "cgroupparent": args.string("cgroup-parent") or None,
+        "ulimits": _json(args["ulimit"]),
+        "buildargs": _json(arguments),
+        "labels": _json(marks),
+        "cachefrom": _json(caches),
+    }
+
+
+def _json(value: Any) -> str | None:
+    from gantry.client.jsontext import encode_text
+
+    return encode_text(value) if value else None
+
+
+def _build_arguments(ctx: Context, texts: list[str]) -> dict[str, str | None]:
+    """Build arguments: a name alone takes the environment's value (none: the Dockerfile's); then the proxies."""
     found: dict[str, str | None] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        found[key] = value if equals else os.environ.get(key)
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        found[name] = rest if equals else ctx.environ.get(name)
+    proxies = ctx.config.get("proxies") or {}
+    settings: Mapping[str, Any] = proxies.get(ctx.client.endpoint.url) or proxies.get("default") or {}
+    for kind in _PROXIES:
+        text = str(settings.get(f"{kind}Proxy") or "")
+        for name in (f"{kind.upper()}_PROXY", f"{kind}_proxy"):
+            if text:
+                found.setdefault(name, text)
     return found
 
 
-def _standard_input(dockerfile: str) -> Iterator[bytes]:
-    """A tar from standard input, or a Dockerfile without a context."""
-    head = sys.stdin.buffer.read(_BLOCK)
-    if not head:
-        raise CommandError("the build context on standard input is empty")
-    if head[257:262] == b"ustar" or head[:2] in (b"\x1f\x8b", b"BZ", b"\xfd7", b"\x28\xb5"):
-        yield head
-        while block := sys.stdin.buffer.read(_BLOCK):
-            yield block
-        return
-    yield from _packed([(dockerfile or "Dockerfile", None, head + sys.stdin.buffer.read())])
+def _counted(ctx: Context, blocks: Iterator[bytes] | None, *, compress: bool, show: bool) -> bytes | Iterator[bytes]:
+    """The context on its way out; a line tells its size at the end."""
+    if blocks is None:
+        return b""
+    if compress:
+        from gantry.cli.build_compress import compressed
+
+        blocks = compressed(blocks)
+    return _told(ctx, blocks) if show else blocks
 
 
-def _directory(where: str, dockerfile: str) -> tuple[str, Iterator[bytes]]:
-    """The Dockerfile's name in the context, and the context of a directory."""
-    from gantry.model.ignore import IgnoreMatcher, parse_ignore
+def _told(ctx: Context, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    from gantry.cli.units import human_size
 
-    root = os.path.realpath(where)
-    if not os.path.isdir(root):
-        raise CommandError(f"unable to prepare context: path {json.dumps(where)} not found")
-    path = os.path.realpath(dockerfile or os.path.join(root, "Dockerfile"))
-    if not os.path.isfile(path):
-        raise CommandError(
-            f"unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {path}: "
-            "no such file or directory"
-        )
-    extra: list[tuple[str, str | None, bytes]] = []
-    if os.path.commonpath((root, path)) == root:
-        name = os.path.relpath(path, root)
-    else:
-        name = ".dockerfile.outside"
-        with open(path, "rb") as file:
-            extra.append((name, None, file.read()))
-    patterns: list[str] = []
-    for candidate in (path + ".dockerignore", os.path.join(root, ".dockerignore")):
-        if os.path.isfile(candidate):
-            with open(candidate, encoding="utf-8") as text:
-                patterns = parse_ignore(text.read())
-            break
-    matcher = IgnoreMatcher([*patterns, f"!{name}", "!.dockerignore"] if patterns else [])
-    return name, _packed([*_walk(root, "", matcher, ()), *extra])
+    sent = 0
+    for block in blocks:
+        yield block
+        sent += len(block)
+    ctx.out.write(f"Sending build context to Gantry daemon {human_size(sent):>8}\n")
+    ctx.out.flush()
 
 
-def _walk(root: str, below: str, matcher: object, above: tuple[bool, ...]) -> Iterator[tuple[str, str | None, bytes]]:
-    """Names in the archive and paths of everything that is not ignored, sorted."""
-    for entry in sorted(os.scandir(os.path.join(root, below)), key=lambda found: found.name):
-        name = f"{below}/{entry.name}" if below else entry.name
-        excluded, matched = matcher.match(name, above or None)  # type: ignore[attr-defined]
-        is_directory = entry.is_dir(follow_symlinks=False)
-        known = is_directory or entry.is_symlink() or entry.is_file(follow_symlinks=False)
-        if not excluded and known:  # sockets and the like have no place in a context
-            yield name, entry.path, b""
-        if is_directory and (not excluded or matcher.may_hold_exceptions(name)):  # type: ignore[attr-defined]
-            yield from _walk(root, name, matcher, matched)
+# --------------------------------------------------------------------------------------- flags
 
 
-def _packed(entries: list[tuple[str, str | None, bytes]]) -> Iterator[bytes]:
-    """A tar of the entries, in blocks; owners are root's, as with Docker's client."""
-    buffer = io.BytesIO()
-    archive = tarfile.TarFile(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT)
-    for name, path, data in entries:
-        if path is None:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
-            archive.addfile(info, io.BytesIO(data))
-        else:
-            info = archive.gettarinfo(path, name)
-            info.uid = info.gid = 0
-            info.uname = info.gname = ""
-            if info.isreg():
-                yield _drain(buffer, archive, info.tobuf(tarfile.PAX_FORMAT))
-                with open(path, "rb") as file:
-                    left = info.size
-                    while left and (block := file.read(min(_BLOCK, left))):
-                        left -= len(block)
-                        yield block
-                    yield bytes(left + -info.size % tarfile.BLOCKSIZE)
-                continue
-            archive.addfile(info)
-        yield _drain(buffer, archive, b"")
-    yield _drain(buffer, archive, b"") + bytes(2 * tarfile.BLOCKSIZE)
+def _lazy(module: str, name: str) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        found: Callable[[str], Any] = getattr(__import__(f"gantry.cli.{module}", fromlist=[name]), name)
+        return found(text)
+
+    return convert
 
 
-def _drain(buffer: io.BytesIO, archive: tarfile.TarFile, more: bytes) -> bytes:
-    data = buffer.getvalue()
-    buffer.seek(0)
-    buffer.truncate()
-    archive.offset = 0
-    return data + more
+def _tag(text: str) -> str:
+    from gantry.errors import InvalidArgument
+    from gantry.model.reference import Reference
+
+    try:
+        Reference.parse(text)
+    except InvalidArgument as error:
+        raise ValueError(error.message) from error
+    return text
+
+
+def _build_arg(text: str) -> str:
+    if not text or text[0] == "=":
+        raise ValueError(f"invalid environment variable: {text}")
+    return text
+
+
+def _number(name: str, short: str, help: str) -> Any:  # noqa: A002
+    from gantry.cli.flags import to_int
+
+    return value(name, short, help, to_int, metavar="int", default=0)
 
 
 COMMAND = Command(
     _run,
     "[OPTIONS] PATH | URL | -",
     (
-        strings("add-host", help='Add a custom host-to-IP mapping ("host:ip")'),
-        strings("build-arg", help="Set build-time variables"),
-        string("file", "f", 'Name of the Dockerfile (default: "PATH/Dockerfile")'),
-        boolean("host-ca", help="Lend this host's certificate authorities to RUN steps"),
-        string("iidfile", help="Write the image ID to a file"),
-        strings("label", help="Set metadata for an image"),
-        string("network", help='Set the networking mode for the "RUN" instructions during build'),
-        boolean("no-cache", help="Do not use cache when building the image"),
-        string("platform", help="Set target platform for build"),
-        boolean("pull", help="Always attempt to pull all referenced images"),
+        strings(
+            "add-host", "", 'Add a custom host-to-IP mapping ("host:ip")', check=_lazy("opts_container", "extra_host")
+        ),
+        strings("build-arg", "", "Set build-time variables", check=_build_arg),
+        string_slice("cache-from", "", "Images to consider as cache sources"),
+        string("cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build"),
+        boolean("compress", "", "Compress the build context using gzip"),
+        _number("cpu-period", "", "Limit the CPU CFS (Completely Fair Scheduler) period"),
+        _number("cpu-quota", "", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
+        _number("cpu-shares", "c", "CPU shares (relative weight)"),
+        string("cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)"),
+        string("cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)"),
+        boolean("disable-content-trust", "", "Skip image verification (deprecated)", default=True, hidden=True),
+        string("file", "f", "Name of the Dockerfile (Default is 'PATH/Dockerfile')"),
+        boolean("force-rm", "", "Always remove intermediate containers"),
+        boolean("host-ca", "", "Lend this host's certificate authorities to RUN steps"),
+        string("iidfile", "", "Write the image ID to the file"),
+        string("isolation", "", "Container isolation technology"),
+        strings("label", "", "Set metadata for an image", check=label),
+        size("memory", "m", "Memory limit"),
+        swap_size("memory-swap", "", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"),
+        string("network", "", "Set the networking mode for the RUN instructions during build", default="default"),
+        boolean("no-cache", "", "Do not use cache when building the image"),
+        string("platform", "", "Set platform if server is multi-platform capable"),
+        string("progress", "", 'Set type of progress output ("auto", "plain", "tty")', default="auto"),
+        boolean("pull", "", "Always attempt to pull a newer version of the image"),
         boolean("quiet", "q", "Suppress the build output and print image ID on success"),
-        strings("tag", "t", 'Name and optionally a tag (format: "name:tag")'),
-        string("target", help="Set the target build stage to build"),
+        boolean("rm", "", "Remove intermediate containers after a successful build", default=True),
+        string_slice("security-opt", "", "Security options"),
+        size("shm-size", "", 'Size of "/dev/shm"'),
+        boolean("squash", "", "Squash newly built layers into a single new layer", hidden=True),
+        strings("tag", "t", 'Name and optionally a tag in the "name:tag" format', check=_tag),
+        string("target", "", "Set the target build stage to build"),
+        value(
+            "ulimit",
+            "",
+            "Ulimit options",
+            _lazy("opts_resources", "ulimit"),
+            metavar="ulimit",
+            default=[],
+            repeats=True,
+        ),
     ),
     least=1,
     most=1,

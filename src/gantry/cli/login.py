@@ -47,7 +47,7 @@ def _login(ctx: Context, args: Arguments) -> int:
         known = credentials(ctx.config, key)
         if known:
             shown = f" [Username: {known['username']}]" if known.get("username") else ""
-            ctx.out.write(f"Authenticating with existing credentials...{shown}\n\n{_INFO.format(ctx.program)}\n\n\n")
+            ctx.warn(f"Authenticating with existing credentials...{shown}\n\n{_INFO.format(ctx.program)}\n\n")
             try:
                 return _authenticate(ctx, known)
             except ClientError as error:
@@ -115,16 +115,10 @@ def _logout(ctx: Context, args: Arguments) -> int:
     if args.positional:
         server = args.positional[0]
         key = server_key(server)
-        keys: tuple[str, ...] = (
-            key,
-            server,
-            f"https://{key}",
-            f"http://{key}",
-            f"https://{key}/v1/",
-            f"https://{key}/v2/",
-        )
+        keys: tuple[str, ...] = (key, server, f"https://{key}", f"http://{key}", f"https://{key}/v1/", f"https://{key}/v2/")
     else:
-        key, keys = DOCKER_HUB, (DOCKER_HUB,)
+        key = DOCKER_HUB
+        keys = (key,)
     ctx.out.write(f"Removing login credentials for {key}\n")
     erase(ctx.config_dir, ctx.config, tuple(dict.fromkeys(keys)))
     return 0

@@ -44,7 +44,7 @@ def _address(text: str) -> str:
     return text.strip()
 
 
-def _extra_host(text: str) -> str:
+def extra_host(text: str) -> str:
     """`name:address` or `name=address`; the address may be in brackets, or "host-gateway"."""
     mark = "=" if "=" in text else ":"
     name, found, address = text.partition(mark)
@@ -84,7 +84,7 @@ def _many(name: str, help: str, convert: Callable[[str], Any], metavar: str = "l
 
 
 FLAGS = (
-    strings("add-host", "", "Add a line to /etc/hosts (host:ip)", check=_extra_host),
+    strings("add-host", "", "Add a line to /etc/hosts (host:ip)", check=extra_host),
     strings("annotation", "", "Add an annotation to the container (passed on to the OCI runtime)", metavar="map"),
     strings("attach", "a", "Attach to STDIN, STDOUT or STDERR", check=_attach),
     unsigned("blkio-weight", "", "Block IO weight, 10 to 1000, 0 for none", bits=16, metavar="uint16"),

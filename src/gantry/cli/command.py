@@ -121,7 +121,8 @@ class Context:
             from gantry.client.client import Client
             from gantry.client.endpoints import resolve
 
-            self._client = Client(resolve(self.flags, self.environ, self.config_dir, self.config))
+            endpoint = resolve(self.flags, self.environ, self.config_dir, self.config)
+            self._client = Client(endpoint, headers=self.config.get("HttpHeaders"), environ=self.environ)
         return self._client
 
     def warn(self, message: str) -> None:

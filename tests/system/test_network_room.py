@@ -37,7 +37,7 @@ class Site:
 
     async def restart(self, alive: list[str], settings: NetworkSettings | None = None) -> None:
         """A new daemon; the old one was killed, and with it its sockets."""
-        self.networks._endpoints.close()
+        await self.networks._endpoints.close()
         await self.networks._tasks.close()
         self.networks = HostNetworks(self.instance, self.state, settings)
         await self.networks.start([self.containers[name].id for name in alive])
@@ -324,6 +324,23 @@ async def test_ended_containers_leave_no_interface(site: Site) -> None:
     await site.networks.stop()
     await site.networks.start([])
     assert links_of(site) == before
+
+
+async def test_a_port_can_be_taken_again_at_once(site: Site, scratch: Path) -> None:
+    for number in range(5):
+        name = f"c{number}"
+        await site.container(name, ports={"80/tcp": [PortBinding("", "38088")]})
+        with site.serving(name, name, scratch / name):
+            assert site.fetches([], "127.0.0.1", 38088) == name
+        await site.networks.close_sandbox(site.containers[name].id)
+
+
+async def test_many_ports_are_one_transaction(site: Site, scratch: Path) -> None:
+    ports = {f"{number}/tcp": [PortBinding("", str(39000 + number))] for number in range(1, 201)}
+    made = await site.container("many", ports=ports)
+    assert len(made.ports) == 200
+    with site.serving("many", "one of many", scratch / "www"):
+        assert site.fetches([], "127.0.0.1", 39080) == "one of many"
 
 
 async def test_two_daemons_do_not_meet(site: Site, scratch: Path) -> None:

@@ -46,6 +46,7 @@ class Endpoints:
         self._sandboxes = sandboxes
         self._firewall = firewall
         self._tasks = tasks
+        self._withdrawing = TaskOwner("published ports")
         self._ports = PortMap()
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -54,7 +55,9 @@ class Endpoints:
         for each in self._book.endpoints.values():
             self._ports.restore(each.endpoint.ports)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Finish what has been begun and let go of the ports."""
+        await self._withdrawing.drain()
         self._ports.close()
 
     async def attach(self, container: Container, record: NetworkRecord, request: EndpointRequest) -> Endpoint:
@@ -159,24 +162,26 @@ class Endpoints:
         """Undo everything of one endpoint, now."""
         self._book.endpoints.pop(endpoint.key, None)
         self._book.leaving[endpoint.key] = endpoint
-        await self._withdraw([endpoint])
+        if endpoint.endpoint.ports:
+            await self._firewall.withdraw(endpoint.endpoint)
+            self._ports.release(endpoint.endpoint.ports)
         if endpoint.link:
             await run_blocking(bridge.remove_links, endpoint.link)
         await self._book.drop_endpoints([endpoint.key])
 
-    async def _withdraw(self, endpoints: Iterable[EndpointRecord]) -> None:
-        for each in endpoints:
-            if each.endpoint.ports:
-                await self._firewall.withdraw(each.endpoint)
-                self._ports.release(each.endpoint.ports)
-
     async def release(self, container_id: str) -> None:
-        """A container has ended: its ports are free at once, its namespace goes, its interfaces with that."""
+        """A container has ended: its ports are free at once, its namespace goes, its interfaces with that.
+
+        The kernel takes 10 ms and more to delete an element of a map: nobody waits for that. Whoever publishes the
+        same port next stands behind it in the firewall's queue.
+        """
         mine = self._book.of(container_id=container_id)
         for each in mine:
             del self._book.endpoints[each.key]
             self._book.leaving[each.key] = each
-        await self._withdraw(mine)
+            if each.endpoint.ports:
+                self._ports.release(each.endpoint.ports)
+                self._withdrawing.spawn(self._firewall.withdraw(each.endpoint), name=f"ports of {container_id[:12]}")
         await run_blocking(self._sandboxes.close, container_id)
         if mine and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = self._tasks.spawn(self._sweep(), name="endpoints of ended containers")

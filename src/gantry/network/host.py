@@ -75,7 +75,7 @@ class HostNetworks:
         """Bridges and rules are removed where no container needs them any more; else all stays for the next start."""
         await self._tasks.close()
         await self._endpoints.forget_left()
-        self._endpoints.close()
+        await self._endpoints.close()
         if self._book.endpoints:
             return
         if self._settings.iptables:

@@ -173,28 +173,28 @@ async def test_ipv6_is_off_on_a_network_without_it(site: Site) -> None:
 
 
 async def test_a_published_port_from_everywhere(site: Site, lan: list[str], scratch: Path) -> None:
-    a = await site.container("a", ports={"80/tcp": [PortBinding("", "38080")]})
+    a = await site.container("a", ports={"80/tcp": [PortBinding("", "23080")]})
     b = await site.container("b")
     with site.serving("a", "hello from a", scratch / "www"):
         for address in ("127.0.0.1", "127.1.2.3", LAN_HOST, a.gateway):
-            assert site.fetches([], address, 38080) == "hello from a", f"from the host by {address}"
-        assert site.fetches(lan, LAN_HOST, 38080) == "hello from a"
-        assert site.fetches(site.inside("b"), LAN_HOST, 38080) == "hello from a"
+            assert site.fetches([], address, 23080) == "hello from a", f"from the host by {address}"
+        assert site.fetches(lan, LAN_HOST, 23080) == "hello from a"
+        assert site.fetches(site.inside("b"), LAN_HOST, 23080) == "hello from a"
         assert site.fetches(site.inside("b"), a.ip_address, 80) == "hello from a"
-        assert site.fetches(site.inside("a"), LAN_HOST, 38080) == "hello from a", "hairpin"
+        assert site.fetches(site.inside("a"), LAN_HOST, 23080) == "hello from a", "hairpin"
         # What is not published stays inside, however well the other host knows the way.
         assert site.fetches(lan, a.ip_address, 80) == ""
         # Nobody comes to the host's loopback from a container.
-        assert site.fetches(site.inside("b"), "127.0.0.1", 38080) == ""
+        assert site.fetches(site.inside("b"), "127.0.0.1", 23080) == ""
         await site.networks.detach(site.containers["a"].id, (await site.networks.get("bridge")).id)
-        assert site.fetches([], "127.0.0.1", 38080) == ""
+        assert site.fetches([], "127.0.0.1", 23080) == ""
     assert b.ports == ()
 
 
 async def test_the_source_address_of_other_hosts_is_kept(site: Site, lan: list[str]) -> None:
-    await site.container("a", ports={"9/udp": [PortBinding("", "38009")]})
+    await site.container("a", ports={"9/udp": [PortBinding("", "23009")]})
     receive = "import socket; s = socket.socket(2, 2); s.bind(('', 9)); print(s.recvfrom(9)[1][0])"
-    send = f"import socket; socket.socket(2, 2).sendto(b'x', ('{LAN_HOST}', 38009))"
+    send = f"import socket; socket.socket(2, 2).sendto(b'x', ('{LAN_HOST}', 23009))"
     listener = subprocess.Popen([*site.inside("a"), sys.executable, "-c", receive], stdout=subprocess.PIPE)
     deadline = time.monotonic() + 10
     while listener.poll() is None:
@@ -204,26 +204,26 @@ async def test_the_source_address_of_other_hosts_is_kept(site: Site, lan: list[s
 
 
 async def test_a_port_on_loopback_is_for_this_host_alone(site: Site, lan: list[str], scratch: Path) -> None:
-    await site.container("a", ports={"80/tcp": [PortBinding("127.0.0.1", "38081")]})
+    await site.container("a", ports={"80/tcp": [PortBinding("127.0.0.1", "23081")]})
     run(["ip", "-n", "gt-lan", "route", "add", "127.0.0.0/8", "via", LAN_HOST])
     with site.serving("a", "private", scratch / "www"):
-        assert site.fetches([], "127.0.0.1", 38081) == "private"
-        assert site.fetches([], LAN_HOST, 38081) == ""
-        assert site.fetches(lan, LAN_HOST, 38081) == ""
-        assert site.fetches(lan, "127.0.0.1", 38081) == ""
+        assert site.fetches([], "127.0.0.1", 23081) == "private"
+        assert site.fetches([], LAN_HOST, 23081) == ""
+        assert site.fetches(lan, LAN_HOST, 23081) == ""
+        assert site.fetches(lan, "127.0.0.1", 23081) == ""
 
 
 async def test_a_port_that_is_taken_leaves_nothing_behind(site: Site) -> None:
-    await site.container("a", ports={"80/tcp": [PortBinding("", "38082")]})
+    await site.container("a", ports={"80/tcp": [PortBinding("", "23082")]})
     with pytest.raises(Internal) as caught:
-        await site.container("b", ports={"80/tcp": [PortBinding("", "38082")]})
+        await site.container("b", ports={"80/tcp": [PortBinding("", "23082")]})
     message = caught.value.message
     assert message.startswith("driver failed programming external connectivity on endpoint b (")
-    assert message.endswith("): Bind for 0.0.0.0:38082 failed: port is already allocated")
+    assert message.endswith("): Bind for 0.0.0.0:23082 failed: port is already allocated")
     assert await site.networks.endpoints(container_id=site.containers["b"].id) == []
     assert (await site.connect("b", "bridge")).ip_address
     await site.networks.close_sandbox(site.containers["a"].id)
-    await site.container("c", ports={"80/tcp": [PortBinding("", "38082")]})
+    await site.container("c", ports={"80/tcp": [PortBinding("", "23082")]})
 
 
 async def test_networks_are_isolated_from_each_other(site: Site, scratch: Path) -> None:
@@ -254,11 +254,11 @@ async def test_networks_are_isolated_from_each_other(site: Site, scratch: Path) 
 async def test_icc_off_separates_containers_of_one_network(site: Site, scratch: Path) -> None:
     options = {"com.docker.network.bridge.enable_icc": "false"}
     await site.networks.create(NetworkRequest("quiet", options=options))
-    a = await site.container("a", "quiet", ports={"80/tcp": [PortBinding("", "38083")]})
+    a = await site.container("a", "quiet", ports={"80/tcp": [PortBinding("", "23083")]})
     await site.container("b", "quiet")
     assert not site.pings("b", a.ip_address)
     with site.serving("a", "open door", scratch / "www"):
-        assert site.fetches([], "127.0.0.1", 38083) == "open door"
+        assert site.fetches([], "127.0.0.1", 23083) == "open door"
         assert site.fetches(site.inside("b"), a.ip_address, 80) == ""
 
 
@@ -280,25 +280,25 @@ async def test_static_addresses(site: Site) -> None:
 
 
 async def test_the_living_go_on_and_the_dead_are_cleared_after_a_kill(site: Site, scratch: Path) -> None:
-    kept = await site.container("kept", ports={"80/tcp": [PortBinding("", "38084")]})
-    gone = await site.container("gone", ports={"80/tcp": [PortBinding("", "38085")]})
+    kept = await site.container("kept", ports={"80/tcp": [PortBinding("", "23084")]})
+    gone = await site.container("gone", ports={"80/tcp": [PortBinding("", "23085")]})
     before = links_of(site)
     with site.serving("kept", "still here", scratch / "www"):
         await site.restart(["kept"])
-        assert site.fetches([], "127.0.0.1", 38084) == "still here"
+        assert site.fetches([], "127.0.0.1", 23084) == "still here"
         assert len(before - links_of(site)) == 1
         names = [path.name for path in (site.instance.exec_root / "netns").iterdir()]
         assert names == [site.containers["kept"].id]
         assert list(await site.networks.endpoints()) == [kept]
         with pytest.raises(GantryError, match="port is already allocated"):
-            await site.container("late", ports={"80/tcp": [PortBinding("", "38084")]})
-        fresh = await site.connect("late", "bridge", {"80/tcp": [PortBinding("", "38085")]})
+            await site.container("late", ports={"80/tcp": [PortBinding("", "23084")]})
+        fresh = await site.connect("late", "bridge", {"80/tcp": [PortBinding("", "23085")]})
         assert fresh.ip_address not in (kept.ip_address, gone.ip_address)
         # Somebody flushes all rules: the next start puts them back, and so does the next published port.
         await apply(f"delete table inet {site.instance.nft_table}\n")
-        assert site.fetches([], "127.0.0.1", 38084) == ""
-        await site.container("later", ports={"80/tcp": [PortBinding("", "38086")]})
-        assert site.fetches([], "127.0.0.1", 38084) == "still here"
+        assert site.fetches([], "127.0.0.1", 23084) == ""
+        await site.container("later", ports={"80/tcp": [PortBinding("", "23086")]})
+        assert site.fetches([], "127.0.0.1", 23084) == "still here"
 
 
 async def test_half_made_things_of_a_killed_daemon_are_cleared(site: Site) -> None:
@@ -329,18 +329,18 @@ async def test_ended_containers_leave_no_interface(site: Site) -> None:
 async def test_a_port_can_be_taken_again_at_once(site: Site, scratch: Path) -> None:
     for number in range(5):
         name = f"c{number}"
-        await site.container(name, ports={"80/tcp": [PortBinding("", "38088")]})
+        await site.container(name, ports={"80/tcp": [PortBinding("", "23088")]})
         with site.serving(name, name, scratch / name):
-            assert site.fetches([], "127.0.0.1", 38088) == name
+            assert site.fetches([], "127.0.0.1", 23088) == name
         await site.networks.close_sandbox(site.containers[name].id)
 
 
 async def test_many_ports_are_one_transaction(site: Site, scratch: Path) -> None:
-    ports = {f"{number}/tcp": [PortBinding("", str(39000 + number))] for number in range(1, 201)}
+    ports = {f"{number}/tcp": [PortBinding("", str(24000 + number))] for number in range(1, 201)}
     made = await site.container("many", ports=ports)
     assert len(made.ports) == 200
     with site.serving("many", "one of many", scratch / "www"):
-        assert site.fetches([], "127.0.0.1", 39080) == "one of many"
+        assert site.fetches([], "127.0.0.1", 24080) == "one of many"
 
 
 async def test_two_daemons_do_not_meet(site: Site, scratch: Path) -> None:
@@ -351,10 +351,10 @@ async def test_two_daemons_do_not_meet(site: Site, scratch: Path) -> None:
         assert await bridge_of(site) != await bridge_of(neighbour)
         subnets = [ipaddress.ip_network(each.ipam.config[0].subnet) for each in (mine, theirs) if each.ipam.config]
         assert not subnets[0].overlaps(subnets[1])
-        await neighbour.container("theirs", ports={"80/tcp": [PortBinding("", "38087")]})
+        await neighbour.container("theirs", ports={"80/tcp": [PortBinding("", "23087")]})
         a = await site.container("a")
-        with pytest.raises(Internal, match=r"failed to bind host port for .*:38087:.*: address already in use"):
-            await site.container("b", ports={"80/tcp": [PortBinding("", "38087")]})
+        with pytest.raises(Internal, match=r"failed to bind host port for .*:23087:.*: address already in use"):
+            await site.container("b", ports={"80/tcp": [PortBinding("", "23087")]})
         assert not neighbour.pings("theirs", a.ip_address)
         await site.restart(["a"])
         assert len(await neighbour.networks.endpoints()) == 1

@@ -1,37 +1,24 @@
 """The `/containers` operations of the Engine API."""
 
-import asyncio
 import contextlib
-import json
-import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
+from gantry.api import attach
 from gantry.api.filters import ContainerFilter, prune_filter
 from gantry.api.query import boolean, filters, integer, json_body
 from gantry.api.routing import Route, api_version
-from gantry.api.stream import hijack
 from gantry.engine.containers import Containers
-from gantry.engine.streams import DEFAULT_DETACH_KEYS, Pump, frame, parse_keys
-from gantry.errors import Conflict, GantryError, InvalidArgument
-from gantry.model.container import Container, HostConfig, Phase
+from gantry.engine.waiting import CONDITIONS
+from gantry.errors import Conflict, InvalidArgument, NotFound
+from gantry.model.container import Container, ContainerConfig
 from gantry.model.platform import Platform
-from gantry.model.timestamp import rfc3339
-from gantry.ports import LogEntry, LogQuery
 from gantry.wire import containers as wire
+from gantry.wire.create import decode_config, decode_create, decode_host, plain_object
 from gantry.wire.images import apply_changes
-from gantry.wire.times import moment
-
-RAW = "application/vnd.docker.raw-stream"
-MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
-_CONDITIONS = ("not-running", "next-exit", "removed")
-
-
-def stream_type(request: web.Request, *, tty: bool) -> str:
-    """The content type of a stream: API 1.42 and newer name the multiplexed form."""
-    return MULTIPLEXED if not tty and api_version(request) >= (1, 42) else RAW
 
 
 def routes(containers: Containers) -> list[Route]:
@@ -51,13 +38,11 @@ def routes(containers: Containers) -> list[Route]:
         Route("POST", "/containers/{id}/update", h.update),
         Route("POST", "/containers/{id}/resize", h.resize),
         Route("POST", "/containers/{id}/wait", h.wait),
-        Route("POST", "/containers/{id}/attach", h.attach),
-        Route("GET", "/containers/{id}/logs", h.logs),
         Route("GET", "/containers/{id}/top", h.top),
-        Route("GET", "/containers/{id}/stats", h.stats),
         Route("GET", "/containers/{id}/changes", h.changes),
         Route("DELETE", "/containers/{id}", h.remove),
         Route("POST", "/commit", h.commit),
+        *attach.routes(containers),
     ]
 
 
@@ -70,12 +55,13 @@ class _Handlers:
         return self._containers.get(request.match_info["id"])
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        config, host, endpoints = wire.decode_create(await json_body(request))
+        asked = decode_create(await json_body(request), api_version(request))
         text = request.query.get("platform", "")
+        platform = Platform.parse(text) if text else None
         container, warnings = await self._containers.create(
-            request.query.get("name", ""), config, host, endpoints, Platform.parse(text) if text else None
+            request.query.get("name", ""), asked.config, asked.host, asked.endpoints, platform
         )
-        return web.json_response({"Id": container.id, "Warnings": warnings}, status=201)
+        return _json({"Id": container.id, "Warnings": [*asked.warnings, *warnings]}, status=201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         wanted = filters(request)
@@ -83,7 +69,7 @@ class _Handlers:
         match = ContainerFilter(wanted, self._containers)
         everything = boolean(request, "all") or limit > 0 or match.names_a_state
         answer: list[dict[str, Any]] = []
-        for container in sorted(self._containers.registry, key=lambda c: c.created_at, reverse=True):
+        for container in sorted(self._containers.registry, key=lambda c: (c.created_at, c.id), reverse=True):
             if not (everything or container.status.running) or not match(container):
                 continue
             size = await self._containers.size(container) if boolean(request, "size") else None
@@ -92,19 +78,20 @@ class _Handlers:
             )
             if 0 < limit <= len(answer):
                 break
-        return web.json_response(answer)
+        return _json(answer)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         size = await self._containers.size(container) if boolean(request, "size") else None
-        return web.json_response(
+        return _json(
             wire.inspect(
                 container,
                 self._life.endpoints.get(container.id, {}),
-                self._life.sandboxes.get(container.id),
                 self._containers.execs.of(container.id),
                 api_version(request),
                 size,
+                directory=str(self._containers.directory(container)),
+                graph=await self._containers.graph(container),
             )
         )
 
@@ -113,15 +100,20 @@ class _Handlers:
         return web.Response(status=204)
 
     async def stop(self, request: web.Request) -> web.StreamResponse:
-        await self._life.stop(self._get(request), _timeout(request), request.query.get("signal", ""))
+        container = self._get(request)
+        with _named("cannot stop container", request):
+            await self._life.stop(container, _timeout(request), request.query.get("signal", ""))
         return web.Response(status=204)
 
     async def restart(self, request: web.Request) -> web.StreamResponse:
-        await self._life.restart(self._get(request), _timeout(request), request.query.get("signal", ""))
+        container = self._get(request)
+        with _named("cannot restart container", request):
+            await self._life.restart(container, _timeout(request), request.query.get("signal", ""))
         return web.Response(status=204)
 
     async def kill(self, request: web.Request) -> web.StreamResponse:
-        await self._life.kill(self._get(request), request.query.get("signal", ""))
+        with _named("cannot kill container", request):
+            await self._life.kill(self._get(request), request.query.get("signal", ""))
         return web.Response(status=204)
 
     async def pause(self, request: web.Request) -> web.StreamResponse:
@@ -137,18 +129,9 @@ class _Handlers:
         return web.Response(status=204)
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        plain = wire.plain_object(await json_body(request))
-        decoded = wire.convert(plain, HostConfig)
-        names = {field.encode_name: field.name for field in msgspec.structs.fields(HostConfig)}
-        changes = {
-            names[key]: getattr(decoded, names[key])
-            for key in plain
-            if key in names and (getattr(decoded, names[key]) or key in ("PidsLimit", "OomKillDisable"))
-        }
-        if "restart_policy" in changes and not changes["restart_policy"].name:
-            del changes["restart_policy"]
-        warnings = await self._containers.update(self._get(request), changes)
-        return web.json_response({"Warnings": warnings or None})
+        asked = decode_host(plain_object(await json_body(request)))
+        warnings = await self._containers.update(self._get(request), asked)
+        return _json({"Warnings": warnings or None})
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
         height, width = size_of(request)
@@ -158,188 +141,95 @@ class _Handlers:
     async def wait(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         condition = request.query.get("condition", "") or "not-running"
-        if condition not in _CONDITIONS:
+        if condition not in CONDITIONS:
             raise InvalidArgument(f'invalid condition: "{condition}"')
-        future = self._life.waiter(container, condition)
+        future = self._life.waiters.wait(container, condition)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        # The head goes out at once: a client starts the container only when it knows that the wait has begun.
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionResetError):
-            await response.write(b"")
-            code = await future
-            await response.write(json.dumps({"StatusCode": code}).encode() + b"\n")
-            await response.write_eof()
-        return response
-
-    async def attach(self, request: web.Request) -> web.StreamResponse:
-        container = self._get(request)
-        if container.status.phase == Phase.PAUSED:
-            raise Conflict(f"Container {container.id} is paused, unpause the container before attach.")
-        if container.status.phase == Phase.RESTARTING:
-            raise Conflict(f"Container {container.id} is restarting, wait until the container is running.")
-        keys = parse_keys(request.query.get("detachKeys") or DEFAULT_DETACH_KEYS)
-        tty = container.config.tty
-        live = boolean(request, "stream")
-        stdin = boolean(request, "stdin") and container.config.open_stdin and live
-        connection = await hijack(request, stream_type(request, tty=tty))
-        self._life.publish(container, "attach")
-        if boolean(request, "logs"):
-            async for entry in self._containers.logs(container, LogQuery()):
-                await connection.write(entry.data if tty else frame(entry.stream, entry.data))
-        if not live:
-            await connection.close()
-            return connection.response
         try:
-            stream = await self._life.attach(container, stdin=stdin)
-        except GantryError:
-            await connection.close()
-            return connection.response
-        detached = await Pump(
-            connection,
-            stream,
-            tty=tty,
-            stdin=stdin,
-            stdout=boolean(request, "stdout"),
-            stderr=boolean(request, "stderr"),
-            keys=keys if tty else b"",
-        ).run()
-        if detached:
-            self._life.publish(container, "detach")
-        return connection.response
-
-    async def logs(self, request: web.Request) -> web.StreamResponse:
-        container = self._get(request)
-        stdout, stderr = boolean(request, "stdout"), boolean(request, "stderr")
-        if not (stdout or stderr):
-            raise InvalidArgument("Bad parameters: you must choose at least one stream")
-        tail = request.query.get("tail", "all")
-        query = LogQuery(
-            stdout=stdout,
-            stderr=stderr,
-            follow=boolean(request, "follow"),
-            tail=int(tail) if tail.isdecimal() else -1,
-            since=_moment(request, "since"),
-            until=_moment(request, "until"),
-        )
-        tty = container.config.tty
-        times = boolean(request, "timestamps")
-        response = web.StreamResponse(headers={"Content-Type": stream_type(request, tty=tty)})
-        await response.prepare(request)
-        line_start: dict[int, bool] = {}
-        with contextlib.suppress(ConnectionResetError):
-            async for entry in self._containers.logs(container, query):
-                data = _stamped(entry, line_start) if times else entry.data
-                await response.write(data if tty else frame(entry.stream, data))
-            await response.write_eof()
+            # The head goes out at once: a client starts the container only when it knows that the wait has begun.
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionResetError):
+                code, error = await future
+                answer: dict[str, Any] = {"StatusCode": code}
+                if error:
+                    answer["Error"] = {"Message": error}
+                await response.write(msgspec.json.encode(answer) + b"\n")
+                await response.write_eof()
+        finally:
+            future.cancel()
         return response
 
     async def top(self, request: web.Request) -> web.StreamResponse:
-        arguments = request.query.get("ps_args", "")
-        if re.search(r"(^|\s)-?[a-zA-Z]*o\s*pid=", arguments):
-            raise InvalidArgument("Couldn't find PID field in ps output")
-        titles, rows = await self._containers.top(self._get(request), arguments)
-        return web.json_response({"Titles": titles, "Processes": rows})
-
-    async def stats(self, request: web.Request) -> web.StreamResponse:
-        container = self._get(request)
-        stream = boolean(request, "stream", True)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        before = await self._sample(container)
-        if not stream and not boolean(request, "one-shot"):
-            await asyncio.sleep(1)
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionResetError):
-            while True:
-                now = await self._sample(self._containers.get(container.id))
-                if before.get("cpu_stats"):
-                    now["precpu_stats"], now["preread"] = before["cpu_stats"], before["read"]
-                await response.write(json.dumps(now).encode() + b"\n")
-                if not stream:
-                    break
-                before = now
-                await asyncio.sleep(1)
-                if container.id not in self._containers.registry:
-                    break
-            await response.write_eof()
-        return response
-
-    async def _sample(self, container: Container) -> dict[str, Any]:
-        from gantry.model.timestamp import now
-
-        zero = "0001-01-01T00:00:00Z"
-        numbers = await self._containers.stats(container)
-        return {
-            "name": f"/{container.name}",
-            "id": container.id,
-            "read": rfc3339(now()) if numbers else zero,
-            "preread": zero,
-            "pids_stats": {},
-            "blkio_stats": {},
-            "num_procs": 0,
-            "storage_stats": {},
-            "cpu_stats": {},
-            "precpu_stats": {},
-            "memory_stats": {},
-            **numbers,
-        }
+        titles, rows = await self._containers.top(self._get(request), request.query.get("ps_args", ""))
+        return _json({"Titles": titles, "Processes": rows})
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
         found = await self._containers.changes(self._get(request))
-        return web.json_response([{"Path": path, "Kind": kind} for kind, path in found])
+        return _json([{"Path": path, "Kind": kind} for kind, path in found] or None)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         if boolean(request, "link"):
-            raise InvalidArgument("links are not supported")
-        container = self._get(request)
-        await self._life.remove(container, force=boolean(request, "force"), volumes=boolean(request, "v"))
-        self._containers.execs.forget(container.id)
+            raise Conflict("Conflict, cannot remove the default link name of the container")
+        await self._life.remove(
+            self._get(request),
+            force=boolean(request, "force"),
+            volumes=boolean(request, "v"),
+            shown=request.match_info["id"],
+        )
         return web.Response(status=204)
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         removed, freed = await self._containers.prune(prune_filter(filters(request)))
-        return web.json_response({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
+        return _json({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
     async def commit(self, request: web.Request) -> web.StreamResponse:
         container = self._containers.get(request.query.get("container", ""))
         body = await json_body(request)
-        config = wire.decode_create(body)[0] if body.strip() not in (b"", b"null") else container.config
-        if not config.cmd and not config.entrypoint:
-            config = container.config
-        config = apply_changes(config, request.query.getall("changes", []))
+        config = decode_config(plain_object(body)) if body.strip() else None
+        changes = request.query.getall("changes", [])
+
+        def change(base: ContainerConfig) -> ContainerConfig:
+            return apply_changes(base, changes)
+
         repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
         image = await self._containers.commit(
             container,
             config,
+            change,
             reference=f"{repository}:{tag}" if repository and tag else repository,
             author=request.query.get("author", ""),
             comment=request.query.get("comment", ""),
             pause=boolean(request, "pause", True),
         )
-        return web.json_response({"Id": image.id}, status=201)
+        return _json({"Id": image.id}, status=201)
+
+
+@contextlib.contextmanager
+def _named(what: str, request: web.Request) -> Iterator[None]:
+    """Puts before an error what was tried, on which container, as the user called it."""
+    try:
+        yield
+    except (InvalidArgument, NotFound, Conflict) as error:
+        raise type(error)(f"{what}: {request.match_info['id']}: {error.message}") from error
+
+
+def _json(document: Any, *, status: int = 200) -> web.Response:
+    body = msgspec.json.encode(document) + b"\n"
+    return web.Response(status=status, body=body, content_type="application/json")
 
 
 def size_of(request: web.Request) -> tuple[int, int]:
     """Height and width of a terminal from the query; raises InvalidArgument."""
     found = []
-    for name in ("h", "w"):
+    for name, words in (("h", "height"), ("w", "width")):
         text = request.query.get(name, "")
-        if not text.isdecimal() or int(text) > 65535:
-            raise InvalidArgument(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+        if not (text.isascii() and text.isdecimal()):
+            raise InvalidArgument(f'invalid resize {words} "{text}": invalid syntax')
+        if int(text) > 65535:
+            raise InvalidArgument(f'invalid resize {words} "{text}": value out of range')
         found.append(int(text))
     return found[0], found[1]
 
 
 def _timeout(request: web.Request) -> int | None:
     return integer(request, "t") if request.query.get("t") else None
-
-
-def _moment(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "")
-    return moment(text) if text not in ("", "0") else 0
-
-
-def _stamped(entry: LogEntry, line_start: dict[int, bool]) -> bytes:
-    """The entry with its time in front, once for each line."""
-    first = line_start.get(entry.stream, True)
-    line_start[entry.stream] = entry.data.endswith(b"\n")
-    return rfc3339(entry.time).encode() + b" " + entry.data if first else entry.data

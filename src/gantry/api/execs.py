@@ -1,21 +1,36 @@
 """The `/exec` operations of the Engine API."""
 
+from typing import Any
+
+import msgspec
 from aiohttp import web
 
-from gantry.api.containers import size_of, stream_type
+from gantry.api.attach import stream_type
+from gantry.api.containers import size_of
 from gantry.api.query import json_body
 from gantry.api.routing import Route
 from gantry.api.stream import hijack
 from gantry.engine.execs import Exec, ExecRequest, Execs
 from gantry.engine.streams import DEFAULT_DETACH_KEYS, Pump, frame, parse_keys
 from gantry.errors import GantryError
-from gantry.wire.containers import convert, plain_object
+from gantry.model.golang import go_name
+from gantry.wire.create import convert, plain_object
 
-_FIELDS = {
-    "Cmd": "cmd", "AttachStdin": "attach_stdin", "AttachStdout": "attach_stdout", "AttachStderr": "attach_stderr",
-    "Tty": "tty", "DetachKeys": "detach_keys", "Env": "env", "User": "user", "Privileged": "privileged",
-    "WorkingDir": "working_dir", "ConsoleSize": "console_size",
-}  # fmt: skip
+
+class _ExecOptions(msgspec.Struct, frozen=True, rename=go_name):
+    """Engine API `ExecConfig`."""
+
+    cmd: list[str] = []
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    tty: bool = False
+    detach_keys: str = ""
+    env: list[str] | None = None
+    user: str = ""
+    privileged: bool = False
+    working_dir: str = ""
+    console_size: list[int] | None = None
 
 
 def routes(execs: Execs) -> list[Route]:
@@ -33,28 +48,29 @@ class _Handlers:
         self._execs = execs
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        plain = plain_object(await json_body(request))
-        fields = {_FIELDS[name]: value for name, value in plain.items() if name in _FIELDS}
-        if isinstance(fields.get("cmd"), str):
-            fields["cmd"] = [fields["cmd"]]
-        made = self._execs.create(request.match_info["id"], convert({"cmd": [], **fields}, ExecRequest))
-        return web.json_response({"Id": made.id}, status=201)
+        body = await json_body(request)
+        asked = convert(plain_object(body), _ExecOptions, "ExecOptions") if body.strip() else _ExecOptions()
+        fields = msgspec.structs.asdict(asked)
+        made = self._execs.create(request.match_info["id"], ExecRequest(**fields))
+        return _json({"Id": made.id}, status=201)
 
     async def start(self, request: web.Request) -> web.StreamResponse:
         made = self._execs.get(request.match_info["id"])
         body = await json_body(request)
         options = plain_object(body) if body.strip() else {}
         size = options.get("ConsoleSize")
-        console = (int(size[0]), int(size[1])) if isinstance(size, list) and len(size) == 2 and size[0] else None
+        console = None
+        if isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and 0 < n < 65536 for n in size):
+            console = (size[0], size[1])
         tty = made.request.tty
         if options.get("Detach"):
-            await self._execs.start(made, tty=tty, detach=True, console_size=console)
+            await self._execs.start(made, detach=True, console_size=console)
             return web.Response(status=200)
         self._execs.check(made)
         keys = parse_keys(made.request.detach_keys or DEFAULT_DETACH_KEYS)
         connection = await hijack(request, stream_type(request, tty=tty))
         try:
-            stream = await self._execs.start(made, tty=tty, detach=False, console_size=console)
+            stream = await self._execs.start(made, detach=False, console_size=console)
         except GantryError as error:
             # The connection is the process's already: the client shows what comes and asks for the exit code.
             text = error.message.encode() + b"\r\n"
@@ -63,9 +79,19 @@ class _Handlers:
         if stream is None:
             await connection.close()
             return connection.response
-        pump = Pump(connection, stream, tty=tty, stdin=made.request.attach_stdin, keys=keys if tty else b"")
+        asked = made.request
+        pump = Pump(
+            connection,
+            stream,
+            tty=tty,
+            stdin=asked.attach_stdin,
+            stdout=asked.attach_stdout,
+            stderr=asked.attach_stderr,
+            keys=keys if tty else b"",
+        )
         pump.before_close = lambda: self._execs.settled(made)
-        await pump.run()
+        if await pump.run():
+            self._execs.detached(made)
         return connection.response
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
@@ -74,7 +100,7 @@ class _Handlers:
         return web.Response(status=200)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        return web.json_response(_encode(self._execs.get(request.match_info["id"])))
+        return _json(_encode(self._execs.get(request.match_info["id"])))
 
 
 def _encode(made: Exec) -> dict[str, object]:
@@ -93,8 +119,12 @@ def _encode(made: Exec) -> dict[str, object]:
         "OpenStdin": asked.attach_stdin,
         "OpenStderr": asked.attach_stderr,
         "OpenStdout": asked.attach_stdout,
-        "CanRemove": made.exit_code is not None,
+        "CanRemove": False,
         "ContainerID": made.container_id,
-        "DetachKeys": "",
+        "DetachKeys": asked.detach_keys,
         "Pid": made.pid,
     }
+
+
+def _json(document: Any, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json")

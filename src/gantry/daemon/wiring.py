@@ -107,9 +107,9 @@ class Assembly:
             snapshots,
             layers,
             volumes,
-            self._networks,
             runtime,
             self._events,
+            leases=leases,
             defaults=ContainerDefaults(config),
         )
         execs = Execs(registry, self._lifecycle, runtime, runtime, self._owner)

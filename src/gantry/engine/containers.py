@@ -1,7 +1,6 @@
 """Containers: the use cases that do not change a container's phase, and the door to those that do."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,15 +8,23 @@ from typing import Any
 import msgspec
 
 from gantry.aio import run_blocking
-from gantry.engine.create import Creator, event_attributes, validate
+from gantry.engine.create import Creator
 from gantry.engine.execs import Execs
-from gantry.engine.lifecycle import Lifecycle
+from gantry.engine.health import Health
+from gantry.engine.lifecycle import Lifecycle, must_run
+from gantry.engine.merge import merge_config
+from gantry.engine.processes import processes
 from gantry.engine.registry import Registry
-from gantry.errors import Conflict, Internal, InvalidArgument
+from gantry.engine.update import updated
+from gantry.errors import Conflict, GantryError, InvalidArgument, Unsupported
+from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, Phase
 from gantry.model.image import HistoryEntry, Image
+from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
 from gantry.ports import Images, Layers, LogEntry, LogQuery, Logs, Networks, Snapshotter, TaskFacts, TaskStreams
+
+_GRAPH = {"lowerdir": "LowerDir", "upperdir": "UpperDir", "workdir": "WorkDir"}
 
 
 class Containers:
@@ -48,99 +55,120 @@ class Containers:
         self._facts = facts
         self._networks = networks
         self._logs = logs
+        self._health = Health(lifecycle, execs)
+        lifecycle.on_running = self._health.watch
+        lifecycle.on_removed = execs.forget
 
     def get(self, name: str) -> Container:
+        """By name, id or id prefix; raises NotFound "No such container: X"."""
         return self.registry.get(name)
 
     def using_image(self, image_id: str) -> list[tuple[str, bool]]:
         """The containers that stand on an image, and whether each runs."""
         return [(c.id, c.status.running) for c in self.registry if c.image_id == image_id]
 
+    def directory(self, container: Container) -> Path:
+        """Where the container's own files are: log, hosts, hostname, resolv.conf."""
+        return self.lifecycle.instance.data_root / "containers" / container.id
+
+    async def graph(self, container: Container) -> dict[str, str]:
+        """The directories of the container's snapshot, by Docker's names."""
+        found = {"ID": container.id}
+        for mount in await run_blocking(self._snapshots.mounts, container.id):
+            for option in mount.options:
+                name, _, value = option.partition("=")
+                if name in _GRAPH:
+                    found[_GRAPH[name]] = value
+        return found
+
+    async def create(
+        self,
+        name: str,
+        config: ContainerConfig,
+        host: HostConfig,
+        endpoints: dict[str, EndpointSettings],
+        platform: Platform | None,
+    ) -> tuple[Container, list[str]]:
+        return await self.creator.create(name, config, host, endpoints, platform)
+
     async def rename(self, container: Container, name: str) -> None:
-        if not name:
-            raise InvalidArgument("Neither old nor new names may be empty")
         bare = name.removeprefix("/")
-        if bare == container.name:
-            raise InvalidArgument("Renaming a container with the same name as its current name")
+        if not bare:
+            raise InvalidArgument("Neither old nor new names may be empty")
         async with self.registry.lock(container.id):
             container = self.registry.get(container.id)
-            self.registry.claim(name, container.id)
             old = container.name
+            if bare == old:
+                raise InvalidArgument("Renaming a container with the same name as its current name")
             try:
-                container = await self.registry.save(container.replace(name=bare))
+                self.registry.claim(f"/{bare}", container.id)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"Error when allocating new name: {error.message}") from None
+            except Conflict as error:
+                raise Conflict(f"Error when allocating new name: {error.message}") from None
+            try:
+                container = await self.registry.update(container.id, lambda c: c.replace(name=bare))
             except BaseException:
                 self.registry.release(bare, container.id)
                 raise
             self.registry.release(old, container.id)
         self.lifecycle.publish(container, "rename", oldName=f"/{old}")
 
-    async def update(self, container: Container, changes: dict[str, Any]) -> list[str]:
-        """Change resource limits and the restart policy; what is not named stays."""
+    async def update(self, container: Container, asked: HostConfig) -> list[str]:
+        """Change resource limits and the restart policy; what is zero stays. Returns warnings."""
         async with self.registry.lock(container.id):
             container = self.registry.get(container.id)
             if container.status.phase in (Phase.REMOVING, Phase.DEAD):
-                raise Conflict('Container is marked for removal and cannot be "update".')
-            if container.host_config.auto_remove and "restart_policy" in changes:
-                raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
-            if "nano_cpus" in changes:
-                changes = {"cpu_period": 0, "cpu_quota": 0, **changes}
-            host = msgspec.structs.replace(container.host_config, **changes)
-            host, warnings = validate(container.config, host, self._facts)
-            if container.status.phase in (Phase.RUNNING, Phase.PAUSED):
-                await self._facts.update(container.id, host)
-            container = await self.registry.save(container.replace(host_config=host))
+                raise Conflict(
+                    f'Cannot update container {container.id}: container is marked for removal and cannot be "update"'
+                )
+            try:
+                host, warnings = updated(container.host_config, asked)
+                if container.status.phase in (Phase.RUNNING, Phase.PAUSED):
+                    await self._facts.update(container.id, host)
+            except Conflict as error:
+                raise Conflict(f"Cannot update container {container.id}: {error.message}") from None
+            container = await self.registry.update(container.id, lambda c: c.replace(host_config=host))
         self.lifecycle.publish(container, "update")
         return warnings
 
     async def logs(self, container: Container, query: LogQuery) -> AsyncIterator[LogEntry]:
+        """What the container has written; raises Unsupported where its driver keeps nothing."""
+        if container.host_config.log_config.type == "none":
+            raise Unsupported("configured logging driver does not support reading")
         async for entry in self._logs.read(container, query, self.lifecycle.ended(container.id)):
             yield entry
 
     async def resize(self, container: Container, height: int, width: int) -> None:
-        if container.status.phase not in (Phase.RUNNING, Phase.PAUSED):
-            raise Conflict(f"container {container.id} is not running")
+        must_run(container)
         await self._streams.resize(container.id, height, width)
+        self.lifecycle.publish(container, "resize", height=str(height), width=str(width))
 
     async def top(self, container: Container, arguments: str) -> tuple[list[str], list[list[str]]]:
-        """Titles and rows of the host's `ps` for the container's processes; nothing inside the container runs."""
-        self._must_run(container)
-        pids = set(await self._facts.pids(container.id))
-        process = await asyncio.create_subprocess_exec(
-            "ps", *(arguments.split() or ["-ef"]), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        out, err = await process.communicate()
-        if process.returncode:
-            raise InvalidArgument(f"ps: {err.decode(errors='replace').strip()}")
-        lines = out.decode(errors="replace").splitlines()
-        titles = lines[0].split() if lines else []
-        if "PID" not in titles:
-            raise InvalidArgument("Couldn't find PID field in ps output")
-        column = titles.index("PID")
-        rows = []
-        for line in lines[1:]:
-            fields = line.split(None, len(titles) - 1)
-            if len(fields) > column and fields[column].isdecimal() and int(fields[column]) in pids:
-                rows.append(fields)
-        return titles, rows
-
-    def _must_run(self, container: Container) -> None:
-        if container.status.phase == Phase.RESTARTING:
-            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
-        if not container.status.running:
-            raise Conflict(f"container {container.id} is not running")
+        """Titles and rows of the host's `ps` for the container's processes."""
+        must_run(container)
+        found = await processes(set(await self._facts.pids(container.id)), arguments)
+        self.lifecycle.publish(container, "top")
+        return found
 
     async def stats(self, container: Container) -> dict[str, Any]:
+        """Numbers of the control group, {} where nothing runs."""
         if container.status.phase not in (Phase.RUNNING, Phase.PAUSED):
             return {}
         return await self._facts.stats(container.id)
 
     async def changes(self, container: Container) -> list[tuple[int, str]]:
+        """(0 modified, 1 added, 2 deleted), path."""
         return await run_blocking(self._layers.changes, container.id)
 
     async def size(self, container: Container) -> tuple[int, int]:
         """Bytes of the container's own layer, and of the whole root file system."""
         own = await run_blocking(self._snapshots.usage, container.id)
-        return own, own + (await self._images.get(container.image_id)).size
+        try:
+            base = (await self._images.get(container.image_id)).size if container.image_id else 0
+        except GantryError:
+            base = 0  # its name is gone; what is below is still there, and counted with the images
+        return own, own + base
 
     @asynccontextmanager
     async def root(self, container: Container) -> AsyncIterator[Path]:
@@ -149,6 +177,12 @@ class Containers:
         if running is not None:
             yield running
             return
+        async with self.unmounted_root(container) as path:
+            yield path
+
+    @asynccontextmanager
+    async def unmounted_root(self, container: Container) -> AsyncIterator[Path]:
+        """The root file system alone, without volumes and other mounts."""
         mounts = await run_blocking(self._snapshots.mounts, container.id)
         async with AsyncExitStack() as stack:
             context = self._layers.mounted(mounts)
@@ -159,15 +193,20 @@ class Containers:
     async def commit(
         self,
         container: Container,
-        config: ContainerConfig,
+        config: ContainerConfig | None,
+        change: Callable[[ContainerConfig], ContainerConfig],
         *,
         reference: str,
         author: str,
         comment: str,
         pause: bool,
     ) -> Image:
-        """An image of the container as it is now."""
-        base = await self._images.get(container.image_id)
+        """An image of the container as it is now; `config` goes before the container's own, `change` over both."""
+        if container.status.phase in (Phase.REMOVING, Phase.DEAD):
+            raise Conflict(f"You cannot commit container {container.id} which is {container.status.phase}")
+        merged = change(merge_config(config, container.config) if config is not None else container.config)
+        merged = msgspec.structs.replace(merged, hostname="", domainname="", image="")
+        base = await self._images.get(container.image_id) if container.image_id else None
         paused = pause and container.status.phase == Phase.RUNNING
         if paused:
             await self.lifecycle.pause(container)
@@ -176,15 +215,17 @@ class Containers:
         finally:
             if paused:
                 await self.lifecycle.unpause(container)
-        from gantry.model import timestamp
-
         now = timestamp.rfc3339(timestamp.now())
         command = " ".join((container.path, *container.args))
         image = await self._images.add(
-            config,
-            [*await self._images.layer_infos(base), layer],
-            [*base.history, HistoryEntry(created=now, created_by=command, author=author, comment=comment)],
-            platform=Platform(base.os, base.architecture, base.variant),
+            merged,
+            [*(await self._images.layer_infos(base) if base else ()), layer],
+            [
+                *(base.history if base else ()),
+                HistoryEntry(created=now, created_by=command, author=author, comment=comment),
+            ],
+            platform=Platform(base.os, base.architecture, base.variant) if base else Platform.host(),
+            parent=container.image_id,
             author=author,
             comment=comment,
             created=now,
@@ -194,8 +235,8 @@ class Containers:
         self.lifecycle.publish(container, "commit", comment=comment, imageID=image.id, imageRef=reference)
         return image
 
-    async def prune(self, keep: "Any") -> tuple[list[str], int]:
-        """Remove every stopped container that `keep` does not want."""
+    async def prune(self, keep: Callable[[Container], bool]) -> tuple[list[str], int]:
+        """Remove every stopped container that `keep` does not want; returns their ids and the bytes that are free."""
         removed: list[str] = []
         freed = 0
         for container in self.registry:
@@ -204,16 +245,9 @@ class Containers:
             try:
                 size, _ = await self.size(container)
                 await self.lifecycle.remove(container)
-            except (Conflict, Internal):
-                continue  # it was started, or is being removed, meanwhile
+            except GantryError:
+                continue  # it was started, or removed, meanwhile
             removed.append(container.id)
             freed += size
+        self.lifecycle.pruned(freed)
         return removed, freed
-
-    def attributes(self, container: Container) -> dict[str, str]:
-        return event_attributes(container)
-
-    async def create(
-        self, name: str, config: ContainerConfig, host: HostConfig, endpoints: Any, platform: Platform | None
-    ) -> tuple[Container, list[str]]:
-        return await self.creator.create(name, config, host, endpoints, platform)

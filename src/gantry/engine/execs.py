@@ -1,11 +1,16 @@
 """Exec: further processes in running containers."""
 
+import asyncio
+import signal
+from contextlib import suppress
+
 import msgspec
 
 from gantry.aio import TaskOwner
 from gantry.engine.lifecycle import Lifecycle
 from gantry.engine.merge import DEFAULT_PATH, merge_env
 from gantry.engine.registry import Registry
+from gantry.engine.streams import parse_keys
 from gantry.errors import Conflict, GantryError, InvalidArgument, NotFound
 from gantry.model.container import Container, Phase
 from gantry.model.identity import new_id
@@ -16,7 +21,7 @@ KEPT = 256  # ended execs that can still be inspected
 
 
 class ExecRequest(msgspec.Struct, frozen=True):
-    """`POST /containers/{id}/exec` after decoding."""
+    """`POST /containers/{id}/exec` after decoding. `console_size` is height and width."""
 
     cmd: list[str]
     attach_stdin: bool = False
@@ -57,18 +62,24 @@ class Execs:
         self._execs: dict[str, Exec] = {}
 
     def get(self, exec_id: str) -> Exec:
+        """Raises NotFound; an exec of a container that has ended is gone, too."""
         found = self._execs.get(exec_id)
         if found is None:
             raise NotFound(f"No such exec instance: {exec_id}")
         return found
 
     def of(self, container_id: str) -> list[str]:
+        """The execs of a container that have not ended."""
         return [e.id for e in self._execs.values() if e.container_id == container_id and e.exit_code is None]
 
     def create(self, name: str, request: ExecRequest) -> Exec:
-        container = self._running(self._registry.get(name))
+        """Raises InvalidArgument, NotFound and Conflict."""
         if not request.cmd:
             raise InvalidArgument("No exec command specified")
+        container = running(self._registry.get(name))
+        if request.detach_keys:
+            parse_keys(request.detach_keys)
+        merge_env([], request.env or [])
         made = Exec(new_id(), container.id, request)
         ended = [e.id for e in self._execs.values() if e.exit_code is not None]
         for old in ended[: max(0, len(ended) - KEPT)]:
@@ -77,78 +88,130 @@ class Execs:
         self._lifecycle.publish(container, f"exec_create: {' '.join(request.cmd)}", execID=made.id)
         return made
 
-    @staticmethod
-    def _running(container: Container) -> Container:
-        if container.status.phase == Phase.PAUSED:
-            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
-        if container.status.phase == Phase.RESTARTING:
-            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
-        if container.status.phase != Phase.RUNNING:
-            raise Conflict(f"container {container.id} is not running")
-        return container
-
     def check(self, made: Exec) -> Container:
         """The container of an exec that may be started; raises Conflict otherwise."""
-        container = self._running(self._registry.get(made.container_id))
         if made.started:
             state = "is already running" if made.running else "has already run"
-            raise Conflict(f"Error: Exec command {made.id} {state}")
-        return container
+            raise Conflict(f"exec command {made.id} {state}")
+        return running(self._registry.get(made.container_id))
 
     async def start(
-        self, made: Exec, *, tty: bool, detach: bool, console_size: tuple[int, int] | None = None
+        self, made: Exec, *, detach: bool, console_size: tuple[int, int] | None = None
     ) -> AttachStream | None:
         """Start the process; returns its streams, connected before it runs, or None where detached."""
         container = self.check(made)
-        made.started = True
+        made.started = made.running = True
         request = made.request
-        env = [DEFAULT_PATH]
-        if container.config.hostname:
-            env.append(f"HOSTNAME={container.config.hostname}")
-        if tty or request.tty:
-            env.append("TERM=xterm")
-        size = request.console_size
-        process = ProcessSpec(
-            args=tuple(request.cmd),
-            env=tuple(merge_env(merge_env(env, container.config.env or []), request.env or [])),
-            cwd=request.working_dir or container.config.working_dir or "/",
-            user=request.user or container.config.user,
-            groups=tuple(container.host_config.group_add or ()),
-            tty=request.tty,
-            stdin=request.attach_stdin,
-            privileged=request.privileged,
-            console_size=console_size or ((size[0], size[1]) if size and len(size) == 2 and size[0] else None),
-        )
         try:
+            process = _process(container, request, console_size)
             state = await self._runtime.exec(ExecSpec(container.id, made.id, process, detached=detach))
-            made.running, made.pid = True, state.pid
+            made.pid = state.pid
             stream = None if detach else await self._streams.attach(container.id, made.id, stdin=request.attach_stdin)
-        except GantryError as error:
+        except BaseException as error:
             made.running = False
-            made.exit_code = 127 if "not found" in error.message or "no such file" in error.message else 126
+            made.exit_code = _exit_code_of(error.message) if isinstance(error, GantryError) else 126
             raise
         self._lifecycle.publish(container, f"exec_start: {' '.join(request.cmd)}", execID=made.id)
         self._owner.spawn(self._watch(container, made), name=f"exec {made.id[:12]}")
         return stream
 
     async def _watch(self, container: Container, made: Exec) -> None:
-        status = await self._runtime.wait(container.id, made.id)
-        made.running, made.exit_code = False, status.code
+        await self.settled(made)
         if container.id in self._registry:
             self._lifecycle.publish(
-                self._registry.get(container.id), "exec_die", execID=made.id, exitCode=str(status.code)
+                self._registry.get(container.id), "exec_die", execID=made.id, exitCode=str(made.exit_code)
             )
 
     async def settled(self, made: Exec) -> None:
         """Wait until the exit code is known; called when the output has ended."""
-        status = await self._runtime.wait(made.container_id, made.id)
-        made.running, made.exit_code = False, status.code
+        try:
+            status = await self._runtime.wait(made.container_id, made.id)
+            code = status.code
+        except GantryError:
+            code = 137  # the container is gone, and this process with it
+        made.running, made.exit_code = False, code
+
+    async def run(
+        self, container: Container, request: ExecRequest, output: bytearray, limit: int, seconds: float
+    ) -> int:
+        """Run a command to its end, with its output (at most `limit` bytes) in `output`; returns its exit code.
+
+        Raises TimeoutError after `seconds`, when it has been killed, and GantryError where it cannot be started.
+        """
+        made = self.create(container.id, request)
+        try:
+            async with asyncio.timeout(seconds):
+                stream = await self.start(made, detach=False)
+                assert stream is not None
+                try:
+                    async for _, data in stream:
+                        output += data[: limit - len(output)]
+                finally:
+                    await stream.close()
+                await self.settled(made)
+        except TimeoutError:
+            with suppress(GantryError):  # it ended just now
+                await self._runtime.kill(container.id, int(signal.SIGKILL), made.id)
+            raise
+        finally:
+            if not made.running:
+                self._execs.pop(made.id, None)
+        return made.exit_code or 0
+
+    def detached(self, made: Exec) -> None:
+        """The client left by its detach keys; the process goes on."""
+        if made.container_id in self._registry:
+            self._lifecycle.publish(self._registry.get(made.container_id), "exec_detach", execID=made.id)
 
     async def resize(self, made: Exec, height: int, width: int) -> None:
+        """Raises NotFound where the process does not run."""
         if not made.running:
-            raise Conflict(f"cannot resize a stopped exec: {made.id}")
+            raise NotFound(f"NotFound: process does not exist {made.id}: not found")
         await self._streams.resize(made.container_id, height, width, made.id)
 
     def forget(self, container_id: str) -> None:
+        """The container is gone."""
         for exec_id in [e.id for e in self._execs.values() if e.container_id == container_id]:
             del self._execs[exec_id]
+
+
+def running(container: Container) -> Container:
+    """The container, where an exec can run in it; raises Conflict otherwise."""
+    if container.status.phase == Phase.PAUSED:
+        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+    if container.status.phase == Phase.RESTARTING:
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+    if container.status.phase != Phase.RUNNING:
+        raise Conflict(f"container {container.id} is not running")
+    return container
+
+
+def _process(container: Container, request: ExecRequest, console_size: tuple[int, int] | None) -> ProcessSpec:
+    env = [DEFAULT_PATH]
+    if container.config.hostname:
+        env.append(f"HOSTNAME={container.config.hostname}")
+    if request.tty:
+        env.append("TERM=xterm")
+    size = request.console_size or [0, 0]
+    asked = (size[0], size[1]) if len(size) == 2 and size[0] and size[1] else None
+    return ProcessSpec(
+        args=tuple(request.cmd),
+        env=tuple(merge_env(merge_env(env, container.config.env or []), request.env or [])),
+        cwd=request.working_dir or container.config.working_dir or "/",
+        user=request.user or container.config.user,
+        groups=tuple(container.host_config.group_add or ()),
+        tty=request.tty,
+        stdin=request.attach_stdin,
+        privileged=request.privileged,
+        console_size=console_size or asked,
+    )
+
+
+def _exit_code_of(text: str) -> int:
+    """The exit code of an exec that could not be started (Docker's rule on the runtime's words)."""
+    words = text.lower()
+    if "permission denied" in words or "is a directory" in words:
+        return 126
+    if "executable file not found" in words or "no such file or directory" in words:
+        return 127
+    return 128

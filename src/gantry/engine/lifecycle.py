@@ -1,48 +1,42 @@
-"""A container's life: start, exit, restart, stop, removal, and what a new daemon makes of it all."""
+"""A container's life: start, exit, restart, stop, pause, removal. Every change of a phase happens here."""
 
 import asyncio
-import os
-import shutil
+import logging
 import signal
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import msgspec
 
 from gantry import trace
 from gantry.aio import TaskOwner, run_blocking
-from gantry.engine.create import event_attributes
-from gantry.engine.merge import container_process, parse_signal
+from gantry.engine.attributes import event_attributes
+from gantry.engine.create import remove_directory
+from gantry.engine.merge import parse_signal
+from gantry.engine.networking import ContainerNetworks
+from gantry.engine.policy import BackOff, wants_restart
 from gantry.engine.registry import Registry
-from gantry.errors import Conflict, GantryError, NotFound, NotModified
-from gantry.model import timestamp
-from gantry.model.container import Container, MountPoint, Phase
+from gantry.engine.starting import Starter, exit_code_of
+from gantry.engine.undo import Undo
+from gantry.engine.waiting import Attachers, Waiters
+from gantry.errors import Conflict, GantryError, Internal, NotFound, NotModified
+from gantry.model.container import Container, Phase
 from gantry.model.instance import Instance
 from gantry.model.network import Endpoint, Sandbox
-from gantry.model.task import ExitStatus, TaskSpec
-from gantry.ports import (
-    AttachStream,
-    EndpointRequest,
-    Events,
-    Networks,
-    Runtime,
-    Snapshotter,
-    TaskFacts,
-    TaskStreams,
-    Volumes,
-)
+from gantry.model.task import ExitStatus
+from gantry.ports import AttachStream, Events, Networks, Runtime, Snapshotter, TaskFacts, TaskStreams, Volumes
 from gantry.trace import span
 
-HOST_CA = "io.gantry.host-ca"
-STOP_TIMEOUT = 10
-_FIRST_DELAY, _LONGEST_DELAY, _SETTLED = 0.1, 60.0, 10.0
+log = logging.getLogger(__name__)
 
-Waiter = tuple[str, "asyncio.Future[int]"]
+STOP_TIMEOUT = 10  # seconds
+_KILL_TIMEOUT = 30
+_SIGKILL = int(signal.SIGKILL)
+_LIVE = (Phase.RUNNING, Phase.PAUSED)
 
 
 class Lifecycle:
-    """Owns every change of a container's phase."""
+    """Operations on one container take its lock while they change it; waiting for an end does not."""
 
     def __init__(
         self,
@@ -62,74 +56,56 @@ class Lifecycle:
         stop_timeout: int = STOP_TIMEOUT,
         traces: Callable[[trace.Trace], None] = lambda _: None,
     ) -> None:
-        self._instance = instance
+        self.instance = instance
         self.registry = registry
-        self._snapshots = snapshots
-        self._runtime = runtime
-        self._streams = streams
-        self._facts = facts
-        self._networks = networks
-        self._volumes = volumes
+        self.runtime = runtime
+        self.networks = networks
+        self.volumes = volumes
+        self.snapshots = snapshots
+        self.facts = facts
+        self.owner = owner
+        self.waiters = Waiters(registry)
+        self.connections = ContainerNetworks(registry, networks, events)
         self._events = events
-        self._owner = owner
-        self._ca_bundle = ca_bundle
-        self._init = init
+        self._attachers = Attachers(streams)
+        self._starter = Starter(
+            registry, snapshots, runtime, self.connections, volumes, events, self._attachers,
+            ca_bundle=ca_bundle, init=init,
+        )  # fmt: skip
         self._stop_timeout = stop_timeout
         self._traces = traces
-        self._waiters: dict[str, list[Waiter]] = {}
-        self._attaching: dict[str, list[tuple[bool, asyncio.Future[AttachStream]]]] = {}
-        self._ended: dict[str, asyncio.Event] = {}
-        self._delays: dict[str, float] = {}
+        self._back_off = BackOff()
+        self._final: set[str] = set()  # their next end is the last one, whatever the policy says
+        self._kept: set[str] = set()  # their next end does not remove them
         self._wake: dict[str, asyncio.Event] = {}
-        self.endpoints: dict[str, dict[str, Endpoint]] = {}
-        self.sandboxes: dict[str, Sandbox] = {}
+        self.on_running: Callable[[Container], None] = lambda _: None
+        self.on_removed: Callable[[str], None] = lambda _: None
 
     # --------------------------------------------------------------------------------------- questions
 
+    @property
+    def endpoints(self) -> dict[str, dict[str, Endpoint]]:
+        """Who is on what network now, by container id and network name."""
+        return self.connections.endpoints
+
+    @property
+    def sandboxes(self) -> dict[str, Sandbox]:
+        return self.connections.sandboxes
+
     def ended(self, container_id: str) -> asyncio.Event:
         """Set while the container does not run."""
-        event = self._ended.get(container_id)
-        if event is None:
-            event = self._ended[container_id] = asyncio.Event()
-            if not self.registry.get(container_id).status.running:
-                event.set()
-        return event
-
-    def waiter(self, container: Container, condition: str) -> "asyncio.Future[int]":
-        """A future of the exit code: condition is not-running, next-exit or removed."""
-        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if condition == "not-running" and not container.status.running:
-            future.set_result(container.status.exit_code)
-            return future
-        self._waiters.setdefault(container.id, []).append((condition, future))
-        return future
-
-    def _tell(self, container_id: str, code: int, *conditions: str) -> None:
-        waiting = self._waiters.pop(container_id, [])
-        kept = []
-        for condition, future in waiting:
-            if condition not in conditions:
-                kept.append((condition, future))
-            elif not future.done():
-                future.set_result(code)
-        if kept:
-            self._waiters[container_id] = kept
+        return self.waiters.ended(container_id)
 
     def publish(self, container: Container, action: str, **attributes: str) -> None:
         self._events.publish("container", action, container.id, event_attributes(container, **attributes))
 
+    def pruned(self, freed: int) -> None:
+        """Tell of a prune; `freed` is bytes."""
+        self._events.publish("container", "prune", "", {"reclaimed": str(freed)})
+
     async def attach(self, container: Container, *, stdin: bool) -> AttachStream:
         """The container's streams: now where it runs, else as soon as its process exists and before it runs."""
-        if container.status.phase in (Phase.RUNNING, Phase.PAUSED):
-            return await self._streams.attach(container.id, stdin=stdin)
-        future: asyncio.Future[AttachStream] = asyncio.get_running_loop().create_future()
-        pending = self._attaching.setdefault(container.id, [])
-        pending.append((stdin, future))
-        try:
-            return await future
-        finally:
-            if (stdin, future) in pending:
-                pending.remove((stdin, future))
+        return await self._attachers.attach(container, stdin=stdin)
 
     # ------------------------------------------------------------------------------------------- start
 
@@ -139,231 +115,102 @@ class Lifecycle:
             container = self.registry.get(container.id)
             if container.status.phase == Phase.PAUSED:
                 raise Conflict("cannot start a paused container, try unpause instead")
-            if container.status.phase in (Phase.RUNNING, Phase.RESTARTING):
+            if container.status.running:
                 raise NotModified("container is already running")
             if container.status.phase in (Phase.REMOVING, Phase.DEAD):
                 raise Conflict("container is marked for removal and cannot be started")
-            self._delays.pop(container.id, None)
+            self._back_off.reset(container.id)
             with trace.tracing(f"start {container.id[:12]}") as made:
                 try:
-                    await self._start(container)
+                    await self._start(container, restarts=0)
                 finally:
                     self._traces(made)
 
-    async def _start(self, container: Container, *, restarts: int = 0) -> None:
+    async def _start(self, container: Container, *, restarts: int) -> None:
+        self._final.discard(container.id)
         try:
-            async with AsyncExitStack() as undo:
-                pid = await self._bring_up(container, undo)
+            async with Undo() as undo:
+                started = await self._starter.bring_up(container, undo)
+                with span("record"):
+                    running = await self.registry.update(
+                        container.id,
+                        lambda c: c.replace(sandbox=started.sandbox, networks={**c.networks, **started.networks})
+                        .transition(
+                            Phase.RUNNING, pid=started.pid, started_at=started.at, exit_code=0, error="", health=None,
+                            oom_killed=False, manually_stopped=False, restart_count=restarts,
+                        ),
+                    )  # fmt: skip
                 undo.pop_all()
-        except GantryError as error:
-            code = 127 if "not found" in error.message or "no such file" in error.message else 128
-            code = 126 if "permission denied" in error.message or "is a directory" in error.message else code
-            failed, reason = container.status.phase, error.message
-            await self.registry.update(
-                container.id,
-                lambda c: c.transition(
-                    Phase.CREATED if failed == Phase.CREATED else Phase.EXITED,
-                    exit_code=code,
-                    error=reason,
-                    finished_at=timestamp.now() if failed != Phase.CREATED else 0,
-                ),
-            )
-            self._fail_attaching(container.id, error)
-            if container.host_config.auto_remove:
-                await self._remove(self.registry.get(container.id), volumes=True)
+        except BaseException as error:
+            reason = error if isinstance(error, GantryError) else Internal(f"the start was broken off: {error!r}")
+            await self._start_failed(container, reason)
             raise
-        with span("record"):
-            running = await self.registry.update(
-                container.id,
-                lambda c: c.transition(
-                    Phase.RUNNING, pid=pid, started_at=timestamp.now(), exit_code=0, error="", oom_killed=False,
-                    manually_stopped=False, restart_count=restarts,
-                ),
-            )  # fmt: skip
         self.ended(container.id).clear()
         self.publish(running, "start")
-        self._owner.spawn(self._watch(running), name=f"watch {container.id[:12]}")
+        self.owner.spawn(self._watch(running.id), name=f"watch {running.id[:12]}")
+        await self._attachers.serve(running.id)  # who came after the process was there and before this was written down
+        self.on_running(running)
 
-    async def _bring_up(self, container: Container, undo: AsyncExitStack) -> int:
-        host = container.host_config
-        with span("volumes"):
-            mounts = await self._resolve_mounts(container, undo)
-        sandbox = await self._open_sandbox(container, undo)
-        spec = await self._spec(container, sandbox, mounts)
-        undo.push_async_callback(self._runtime.delete, container.id)
-        if sandbox is not None and host.network_mode not in ("host", "none"):
-            # The process is made while its network is; neither runs before both are there.
-            attaching = self._owner.spawn(self._attach_networks(container), name="attach network")
-            try:
-                with span("create"):
-                    state = await self._runtime.create(spec)
-            finally:
-                await asyncio.wait([attaching])
-            self.endpoints[container.id] = attaching.result()
-        else:
-            with span("create"):
-                state = await self._runtime.create(spec)
-        with span("attach"):
-            await self._serve_attaching(container.id)
-        with span("start"):
-            await self._runtime.start(container.id)
-        return state.pid
-
-    async def _open_sandbox(self, container: Container, undo: AsyncExitStack) -> Sandbox | None:
-        mode = container.host_config.network_mode
-        if mode.startswith("container:"):
-            other = self._running(mode.partition(":")[2])
-            donor = self.sandboxes.get(other.id)
-            if donor is None:
-                raise Conflict(f"cannot join network of a non running container: {other.id}")
-            return donor
-        undo.push_async_callback(self._networks.close_sandbox, container.id)
-        with span("sandbox"):
-            sandbox = await self._networks.open_sandbox(container, host=mode == "host")
-        self.sandboxes[container.id] = sandbox
-        return sandbox
-
-    async def _attach_networks(self, container: Container) -> dict[str, Endpoint]:
-        host = container.host_config
-        made: dict[str, Endpoint] = {}
-        for name, settings in container.networks.items():
-            network = await self._networks.get(name)
-            first = not made
-            request = EndpointRequest(
-                settings,
-                hostname=container.config.hostname,
-                names=(container.name, container.id[:12]),
-                port_bindings=(host.port_bindings or {}) if first else {},
-                publish_all=host.publish_all_ports and first,
-                exposed=tuple(container.config.exposed_ports or ()),
-            )
-            with span("endpoint"):
-                made[name] = await self._networks.attach(container, network, request)
-            self._events.publish(
-                "network",
-                "connect",
-                network.id,
-                {"container": container.id, "name": network.name, "type": network.driver},
-            )
-        return made
-
-    def _running(self, name: str) -> Container:
-        other = self.registry.get(name)
-        if not other.status.running:
-            raise Conflict(f"cannot join network of a non running container: {other.id}")
-        return other
-
-    def _join(self, mode: str) -> int:
-        """A process whose namespace is shared: 0 for a new one, -1 for the host's."""
-        if mode == "host":
-            return -1
-        if mode.startswith("container:"):
-            return self._running(mode.partition(":")[2]).status.pid
-        return 0
-
-    async def _spec(self, container: Container, sandbox: Sandbox | None, mounts: list[MountPoint]) -> TaskSpec:
-        host = container.host_config
-        wants_ca = (host.annotations or {}).get(HOST_CA) == "true"
-        return TaskSpec(
-            id=container.id,
-            name=container.name,
-            process=container_process(container),
-            rootfs=await run_blocking(self._snapshots.mounts, container.id),
-            hostname=container.config.hostname,
-            domainname=container.config.domainname,
-            host_config=host,
-            mounts=tuple(mounts),
-            netns=sandbox.path if sandbox else "",
-            hosts_file=sandbox.hosts if sandbox else "",
-            hostname_file=sandbox.hostname if sandbox else "",
-            resolv_conf_file=sandbox.resolv_conf if sandbox else "",
-            log_path=container.log_path,
-            join_pid=self._join(host.pid_mode),
-            join_ipc=self._join(host.ipc_mode),
-            join_uts=self._join(host.uts_mode),
-            init=self._init if host.init is None else host.init,
-            stop_signal=parse_signal(container.config.stop_signal),
-            runtime=container.runtime,
-            annotations=host.annotations or {},
-            readonly_rootfs=host.readonly_rootfs,
-            ca_bundle=self._ca_bundle if wants_ca else "",
-            stdin_once=container.config.stdin_once,
+    async def _start_failed(self, container: Container, error: GantryError) -> None:
+        phase = Phase.CREATED if container.status.phase == Phase.CREATED else Phase.EXITED
+        code = exit_code_of(error)
+        failed = await self.registry.update(
+            container.id,
+            lambda c: c.replace(sandbox=None).transition(phase, pid=0, exit_code=code, error=error.message),
         )
-
-    async def _resolve_mounts(self, container: Container, undo: AsyncExitStack) -> list[MountPoint]:
-        resolved: list[MountPoint] = []
-        for mount in container.mounts:
-            if mount.type == "volume":
-                undo.push_async_callback(self._volumes.unmount, mount.name, container.id)
-                source = await self._volumes.mount(mount.name, container.id)
-                resolved.append(msgspec.structs.replace(mount, source=source))
-                continue
-            if mount.type == "bind" and "create" in mount.options:
-                await run_blocking(_make_source, mount.source)
-            resolved.append(mount)
-        return resolved
-
-    async def _serve_attaching(self, container_id: str) -> None:
-        for stdin, future in self._attaching.pop(container_id, []):
-            if not future.done():
-                future.set_result(await self._streams.attach(container_id, stdin=stdin))
-
-    def _fail_attaching(self, container_id: str, error: GantryError) -> None:
-        for _, future in self._attaching.pop(container_id, []):
-            if not future.done():
-                future.set_exception(Conflict(error.message))
+        self._attachers.fail(container.id, error)
+        if container.status.phase == Phase.RESTARTING:
+            self.waiters.tell(container.id, code, "not-running", "next-exit")
+        if container.host_config.auto_remove:
+            try:
+                await self._remove(failed, volumes=True)
+            except GantryError as problem:
+                log.error("container %s: %s", container.id[:12], problem)  # noqa: TRY400
 
     # -------------------------------------------------------------------------------------------- exit
 
-    async def _watch(self, container: Container) -> None:
-        status = await self._runtime.wait(container.id)
-        async with self.registry.lock(container.id):
-            if container.id in self.registry:
-                await self._exited(self.registry.get(container.id), status)
+    def watch(self, container_id: str) -> None:
+        """Follow a running container to its end."""
+        self.ended(container_id).clear()
+        self.owner.spawn(self._watch(container_id), name=f"watch {container_id[:12]}")
 
-    async def _exited(self, container: Container, status: ExitStatus) -> None:
-        if not container.status.running:
+    async def _watch(self, container_id: str) -> None:
+        status = await self.runtime.wait(container_id)
+        async with self.registry.lock(container_id):
+            if container_id in self.registry:
+                await self.exited(self.registry.get(container_id), status)
+
+    async def exited(self, container: Container, status: ExitStatus) -> None:
+        """The process of a container has ended; the caller holds its lock."""
+        if container.status.phase not in _LIVE:
             return
         if status.oom_killed:
             self.publish(container, "oom")
-        await self._release(container)
-        delay = self._restart_delay(container, status)
-        restarts = container.status.restart_count
+        for problem in await self._starter.release(container):
+            log.error("container %s: %s", container.id[:12], problem)
+        again = container.id not in self._final and wants_restart(container, status.code)
         container = await self.registry.update(
             container.id,
-            lambda c: c.transition(
-                Phase.EXITED if delay is None else Phase.RESTARTING,
+            lambda c: c.replace(sandbox=None).transition(
+                Phase.RESTARTING if again else Phase.EXITED,
                 pid=0, exit_code=status.code, finished_at=status.at, oom_killed=status.oom_killed,
+                restart_count=c.status.restart_count + again,
             ),
         )  # fmt: skip
         self.ended(container.id).set()
-        ran = max(0, (status.at - container.status.started_at) // 1_000_000_000)
+        ran = max(0, status.at - container.status.started_at) // 1_000_000_000
         self.publish(container, "die", exitCode=str(status.code), execDuration=str(ran))
-        if delay is None:
-            self._tell(container.id, status.code, "not-running", "next-exit")
-            if container.host_config.auto_remove:
-                await self._remove(container, volumes=True)
-            return
-        self._tell(container.id, status.code, "next-exit")
-        self._owner.spawn(self._restart_later(container.id, delay, restarts + 1), name=f"restart {container.id[:12]}")
+        self.waiters.tell(container.id, status.code, "not-running", "next-exit")
+        if again:
+            self.restart_later(container.id, self._back_off.next(container, status))
+        elif container.host_config.auto_remove and container.id not in self._kept:
+            await self._remove(container, volumes=True)
 
-    def _restart_delay(self, container: Container, status: ExitStatus) -> float | None:
-        """Seconds until the next start, None for no restart (Docker's policies and back-off)."""
-        policy = container.host_config.restart_policy
-        if container.status.manually_stopped or policy.name in ("", "no"):
-            return None
-        if policy.name == "on-failure" and (
-            status.code == 0
-            or (policy.maximum_retry_count and container.status.restart_count >= policy.maximum_retry_count)
-        ):
-            return None
-        ran = (status.at - container.status.started_at) / 1e9
-        before = self._delays.get(container.id, 0.0)
-        delay = _FIRST_DELAY if ran >= _SETTLED or not before else min(before * 2, _LONGEST_DELAY)
-        self._delays[container.id] = delay
-        return delay
+    def restart_later(self, container_id: str, delay: float) -> None:
+        """Start a restarting container again after `delay` seconds, unless it is stopped or removed before."""
+        self.owner.spawn(self._restart_later(container_id, delay), name=f"restart {container_id[:12]}")
 
-    async def _restart_later(self, container_id: str, delay: float, restarts: int) -> None:
+    async def _restart_later(self, container_id: str, delay: float) -> None:
         wake = self._wake[container_id] = asyncio.Event()
         try:
             async with asyncio.timeout(delay):
@@ -371,110 +218,120 @@ class Lifecycle:
         except TimeoutError:
             pass
         finally:
-            self._wake.pop(container_id, None)
-        if container_id not in self.registry:
+            if self._wake.get(container_id) is wake:
+                del self._wake[container_id]
+        if wake.is_set() or container_id not in self.registry:
             return
         async with self.registry.lock(container_id):
-            if container_id not in self.registry:
+            if wake.is_set() or container_id not in self.registry:
                 return
             container = self.registry.get(container_id)
-            if container.status.phase != Phase.RESTARTING or container.status.manually_stopped:
+            if container.status.phase != Phase.RESTARTING:
                 return
             try:
-                await self._start(container, restarts=restarts)
-            except GantryError:
-                # The reason is in the record; a start that fails ends the restarts, as with Docker.
-                self._tell(container_id, self.registry.get(container_id).status.exit_code, "not-running")
+                await self._start(container, restarts=container.status.restart_count)
+            except GantryError as error:
+                # It is in the record, too; a start that fails ends the restarts, as with Docker.
+                log.warning("container %s: cannot be restarted: %s", container_id[:12], error)
 
-    async def _release(self, container: Container) -> None:
-        """Give back what only a running container needs."""
-        endpoints = self.endpoints.pop(container.id, {})
-        self.sandboxes.pop(container.id, None)
-        await asyncio.gather(self._runtime.delete(container.id), self._networks.close_sandbox(container.id))
-        for name, endpoint in endpoints.items():
-            self._events.publish(
-                "network", "disconnect", endpoint.network_id,
-                {"container": container.id, "name": name, "type": "bridge"},
-            )  # fmt: skip
-        for mount in container.mounts:
-            if mount.type == "volume":
-                await self._volumes.unmount(mount.name, container.id)
-
-    # --------------------------------------------------------------------------------- stop and remove
+    # -------------------------------------------------------------------------------------------- stop
 
     async def kill(self, container: Container, text: str) -> None:
+        """Send a signal; Conflict where nothing runs. SIGKILL waits for the end."""
         number = parse_signal(text, signal.SIGKILL)
-        if not container.status.running or container.status.phase == Phase.RESTARTING:
-            raise Conflict(f"cannot kill container: {container.id}: container {container.id} is not running")
-        if number in (int(signal.SIGKILL), parse_signal(container.config.stop_signal)):
-            await self.registry.update(container.id, _manually_stopped)
+        if not container.status.running:
+            raise Conflict(f"container {container.id} is not running")
+        if container.status.phase == Phase.RESTARTING:
+            await self._end_restarting(container)
+            return
         await self._signal(container, number)
-        if number == int(signal.SIGKILL):
-            await self._gone(container, 10)
-        self.publish(container, "kill", signal=str(number))
+        if number == _SIGKILL and not await self._gone(container.id, _KILL_TIMEOUT):
+            raise Internal("tried to kill container, but did not receive an exit event")
 
     async def _signal(self, container: Container, number: int) -> None:
+        """Send a signal and tell of it; the one that ends a container also ends its restarts, and thaws it."""
+        own = parse_signal(container.config.stop_signal)
+        ends = number in (_SIGKILL, own) or not container.config.stop_signal
+        if ends:
+            self._final.add(container.id)
+        await self.registry.update(container.id, _manually_stopped)
         try:
-            if container.status.phase == Phase.PAUSED and number == int(signal.SIGKILL):
-                await self._runtime.resume(container.id)
-            await self._runtime.kill(container.id, number)
-        except NotFound as error:
-            raise Conflict(f"cannot kill container: {container.id}: container {container.id} is not running") from error
+            await self.runtime.kill(container.id, number)
+        except (NotFound, Conflict):
+            raise Conflict(f"container {container.id} is not running") from None
+        self.publish(container, "kill", signal=str(number))
+        if ends and container.status.phase == Phase.PAUSED:
+            with suppress(GantryError):  # it ended, or somebody was faster
+                await self.unpause(container)
 
     async def stop(self, container: Container, timeout: int | None, text: str = "") -> None:  # noqa: ASYNC109
         """SIGTERM (or the container's own signal), then SIGKILL; NotModified where it does not run."""
+        number = parse_signal(text or container.config.stop_signal)
         if not container.status.running:
             raise NotModified("container is already stopped")
         if container.status.phase == Phase.RESTARTING:
-            await self._stop_restarting(container)
-            return
-        await self.registry.update(container.id, _manually_stopped)
-        number = parse_signal(text or container.config.stop_signal)
-        wanted = timeout if timeout is not None else container.config.stop_timeout
-        patience = self._stop_timeout if wanted is None else wanted
-        try:
-            await self._signal(container, number)
-            self.publish(container, "kill", signal=str(number))
-            if not await self._gone(container, None if patience < 0 else patience):
-                await self._signal(container, int(signal.SIGKILL))
-                self.publish(container, "kill", signal="9")
-        except Conflict:
-            pass  # it ended by itself meanwhile
-        await self._gone(container, 30)
+            await self._end_restarting(container)
+        else:
+            wanted = timeout if timeout is not None else container.config.stop_timeout
+            patience = self._stop_timeout if wanted is None else wanted
+            self._final.add(container.id)
+            try:
+                await self._signal(container, number)
+            except Conflict:
+                pass  # it ended by itself, and is being cleaned up after
+            else:
+                if not await self._gone(container.id, None if patience < 0 else patience):
+                    await self._kill_for_good(container)
+            if not await self._gone(container.id, _KILL_TIMEOUT):
+                raise Internal(f"cannot stop container: {container.id}: it does not end")
         self.publish(container, "stop")
 
-    async def _stop_restarting(self, container: Container) -> None:
-        code = container.status.exit_code
-        await self.registry.update(container.id, lambda c: c.transition(Phase.EXITED, manually_stopped=True))
+    async def _kill_for_good(self, container: Container) -> None:
+        with suppress(Conflict):  # it ended by itself meanwhile
+            await self._signal(container, _SIGKILL)
+
+    async def _end_restarting(self, container: Container) -> None:
         if wake := self._wake.get(container.id):
             wake.set()
-        self._tell(container.id, code, "not-running", "next-exit")
-        self.publish(container, "stop")
+        async with self.registry.lock(container.id):
+            container = self.registry.get(container.id)
+            if container.status.phase == Phase.RESTARTING:
+                await self.registry.update(container.id, lambda c: c.transition(Phase.EXITED, manually_stopped=True))
+                self.waiters.tell(container.id, container.status.exit_code, "not-running", "next-exit")
+                return
+        if container.status.phase in _LIVE:  # the restart was faster
+            await self._kill_for_good(container)
+            await self._gone(container.id, _KILL_TIMEOUT)
 
-    async def _gone(self, container: Container, seconds: float | None) -> bool:
+    async def _gone(self, container_id: str, seconds: float | None) -> bool:
         """Whether the container ended within `seconds` (None: however long it takes), and was cleaned up after."""
+        if container_id not in self.registry:
+            return True
         try:
             async with asyncio.timeout(seconds):
-                await self.ended(container.id).wait()
+                await self.ended(container_id).wait()
         except TimeoutError:
             return False
         return True
 
     async def restart(self, container: Container, timeout: int | None, text: str = "") -> None:  # noqa: ASYNC109
-        with suppress(NotModified):
-            await self.stop(container, timeout, text)
-        if container.id in self.registry:
+        """Stop, then start; a container that is removed at its end is not removed by this."""
+        self._kept.add(container.id)
+        try:
+            with suppress(NotModified):
+                await self.stop(container, timeout, text)
             await self.start(self.registry.get(container.id))
-            self.publish(container, "restart")
+        finally:
+            self._kept.discard(container.id)
+        self.publish(container, "restart")
 
     async def pause(self, container: Container) -> None:
         async with self.registry.lock(container.id):
             container = self.registry.get(container.id)
             if container.status.phase == Phase.PAUSED:
-                raise Conflict(f"container {container.id} is already paused")
-            if container.status.phase != Phase.RUNNING:
-                raise Conflict(f"container {container.id} is not running")
-            await self._runtime.pause(container.id)
+                raise Conflict(f"Container {container.id} is already paused")
+            must_run(container)
+            await self.runtime.pause(container.id)
             await self.registry.update(container.id, lambda c: c.transition(Phase.PAUSED))
         self.publish(container, "pause")
 
@@ -482,138 +339,101 @@ class Lifecycle:
         async with self.registry.lock(container.id):
             container = self.registry.get(container.id)
             if container.status.phase != Phase.PAUSED:
-                raise Conflict(f"Container {container.id} is not paused")
-            await self._runtime.resume(container.id)
+                raise Internal(f"Container {container.id} is not paused")
+            await self.runtime.resume(container.id)
             await self.registry.update(container.id, lambda c: c.transition(Phase.RUNNING))
         self.publish(container, "unpause")
 
-    async def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
-        """Raises Conflict for a running container without `force`."""
+    # ------------------------------------------------------------------------------------------ remove
+
+    async def remove(
+        self, container: Container, *, force: bool = False, volumes: bool = False, shown: str = ""
+    ) -> None:
+        """Raises Conflict for a running container without `force`; `shown` is what the user called it."""
         if container.status.phase == Phase.REMOVING:
-            raise Conflict(f"removal of container {container.name} is already in progress")
+            raise Conflict(f"removal of container {shown or container.name} is already in progress")
+        if container.status.running and not force:
+            state = {Phase.PAUSED: "paused", Phase.RESTARTING: "restarting"}.get(container.status.phase, "running")
+            advice = (
+                " and must be unpaused first" if state == "paused"
+                else ": stop the container before removing or force remove"
+            )  # fmt: skip
+            raise Conflict(f'cannot remove container "{shown or container.name}": container is {state}{advice}')
         if container.status.running:
-            if not force:
-                state = "paused" if container.status.phase == Phase.PAUSED else "running"
-                if container.status.phase == Phase.RESTARTING:
-                    state = "restarting"
-                raise Conflict(
-                    f'cannot remove container "/{container.name}": container is {state}: '
-                    + ("stop the container before removing or force remove"
-                       if state != "paused" else "unpause and then stop the container before removing or force remove")
-                )  # fmt: skip
-            with suppress(NotModified):
-                await self.stop(container, 0, "KILL")
+            with suppress(Conflict, NotFound):  # it ended, or was removed, by itself meanwhile
+                await self.kill(container, "KILL")
+            await self._gone(container.id, _KILL_TIMEOUT)
         async with self.registry.lock(container.id):
             if container.id in self.registry:
                 await self._remove(self.registry.get(container.id), volumes=volumes)
 
     async def _remove(self, container: Container, *, volumes: bool) -> None:
+        """The caller holds the lock. What cannot be removed leaves a dead container that can be removed again."""
         container = await self.registry.update(container.id, lambda c: c.transition(Phase.REMOVING))
-        await self._runtime.delete(container.id)
-        await self._networks.close_sandbox(container.id)
-        await run_blocking(self._snapshots.remove, container.id)
-        directory = self._instance.data_root / "containers" / container.id
-        await run_blocking(_remove_tree, directory)
+        directory = self.instance.data_root / "containers" / container.id
+        try:
+            await self.runtime.delete(container.id)
+            await self.connections.release(container)
+            await run_blocking(self.snapshots.remove, container.id)
+            await run_blocking(remove_directory, directory)
+        except (GantryError, OSError) as error:
+            reason = error.message if isinstance(error, GantryError) else str(error)
+            await self.registry.update(container.id, lambda c: c.transition(Phase.DEAD, error=reason))
+            self.waiters.tell(container.id, container.status.exit_code, "removed", error=reason)
+            raise Internal(f"container {container.id}: cannot remove it: {reason}") from error
         await self.registry.delete(container)
-        if volumes:
-            for mount in container.mounts:
-                if mount.type == "volume" and mount.anonymous:
-                    try:
-                        await self._volumes.remove(mount.name)
-                    except (Conflict, NotFound):
-                        continue  # another container uses it, or someone was faster
+        for mount in container.mounts if volumes else ():
+            if mount.type == "volume" and mount.anonymous:
+                with suppress(Conflict, NotFound):  # another container uses it, or someone was faster
+                    await self.volumes.remove(mount.name)
         self.publish(container, "destroy")
-        self._fail_attaching(container.id, Conflict("container was removed"))
-        self._tell(container.id, container.status.exit_code, "not-running", "next-exit", "removed")
-        for table in (self._ended, self._delays, self._waiters):
-            table.pop(container.id, None)
+        self._attachers.fail(container.id, Conflict("container was removed"))
+        self.waiters.tell(container.id, container.status.exit_code, "not-running", "next-exit", "removed")
+        self.waiters.forget(container.id)
+        self._back_off.reset(container.id)
+        self._final.discard(container.id)
+        self.on_removed(container.id)
+
+    async def finish_removing(self, container: Container) -> None:
+        """Go on with a removal that an earlier daemon had begun."""
+        async with self.registry.lock(container.id):
+            await self._remove(container, volumes=False)
 
     # ---------------------------------------------------------------------------------------- recovery
 
     async def recover(self) -> None:
         """Bring every record in line with what is true after the last daemon ended, however it ended."""
-        alive: list[Container] = []
-        for container in self.registry:
-            state = await self._runtime.state(container.id)
-            phase = container.status.phase
-            if state is not None and state.phase in ("running", "paused"):
-                if phase not in (Phase.RUNNING, Phase.PAUSED):
-                    # Killed between the process's start and the record: the process is the truth.
-                    container = await self._found_running(container, state.pid)
-                alive.append(container)
-        await self._networks.start([container.id for container in alive])
-        for container in alive:
-            await self._adopt(container)
-        for container in self.registry:
-            if container not in alive:
-                await self._settle(container)
+        from gantry.engine.recovery import Recovery
 
-    async def _found_running(self, container: Container, pid: int) -> Container:
-        return await self.registry.update(
-            container.id, lambda c: c.transition(Phase.RUNNING, pid=pid, started_at=timestamp.now())
-        )
-
-    async def _adopt(self, container: Container) -> None:
-        for endpoint in await self._networks.endpoints(container_id=container.id):
-            network = await self._networks.get(endpoint.network_id)
-            self.endpoints.setdefault(container.id, {})[network.name] = endpoint
-        self.ended(container.id).clear()
-        self._owner.spawn(self._watch(container), name=f"watch {container.id[:12]}")
-
-    async def _settle(self, container: Container) -> None:
-        phase = container.status.phase
-        if phase == Phase.REMOVING:
-            await self._remove(container, volumes=False)
-        elif phase in (Phase.RUNNING, Phase.PAUSED):
-            state = await self._runtime.state(container.id)
-            status = state.exit if state is not None and state.exit is not None else ExitStatus(255, timestamp.now())
-            await self._exited(container, status)
-        elif phase == Phase.RESTARTING:
-            restarts = container.status.restart_count + 1
-            self._owner.spawn(self._restart_later(container.id, _FIRST_DELAY, restarts))
-        else:
-            await self._runtime.delete(container.id)
-            await self._networks.close_sandbox(container.id)
-            policy = container.host_config.restart_policy.name
-            if phase == Phase.EXITED and (
-                policy == "always" or (policy == "unless-stopped" and not container.status.manually_stopped)
-            ):
-                self._owner.spawn(self._autostart(container), name=f"autostart {container.id[:12]}")
-
-    async def _autostart(self, container: Container) -> None:
-        try:
-            await self.start(container)
-        except NotModified:
-            return
+        await Recovery(self).run()
 
     async def shutdown(self, seconds: float) -> None:
         """Stop every container, all at once, as Docker does without live-restore."""
-        running = [container for container in self.registry if container.status.running]
 
         async def one(container: Container) -> None:
             try:
                 await self.stop(container, None)
-                # A daemon that ends is no reason to forget `always`.
-                await self.registry.update(
-                    container.id,
-                    lambda c: c.replace(status=msgspec.structs.replace(c.status, manually_stopped=False)),
-                )
-            except (GantryError, KeyError):
-                return
+                # A daemon that ends is no reason to forget `unless-stopped`.
+                await self.registry.update(container.id, _not_manually_stopped)
+            except (NotModified, NotFound):
+                return  # it ended, or was removed by its end
 
+        running = [container for container in self.registry if container.status.running]
         if running:
-            await asyncio.wait([self._owner.spawn(one(container)) for container in running], timeout=seconds)
+            await asyncio.wait([self.owner.spawn(one(container)) for container in running], timeout=seconds)
+
+
+def must_run(container: Container) -> None:
+    """Raises Conflict, with Docker's words, where there is no process (a paused one is there)."""
+    if container.status.phase == Phase.RESTARTING:
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+    if not container.status.running:
+        raise Conflict(f"container {container.id} is not running")
 
 
 def _manually_stopped(container: Container) -> Container:
     return container.replace(status=msgspec.structs.replace(container.status, manually_stopped=True))
 
 
-def _make_source(path: str) -> None:
-    if not os.path.lexists(path):
-        Path(path).mkdir(parents=True, mode=0o755)
-
-
-def _remove_tree(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
+def _not_manually_stopped(container: Container) -> Container:
+    return container.replace(status=msgspec.structs.replace(container.status, manually_stopped=False))

@@ -6,14 +6,17 @@ import signal
 import msgspec
 
 from gantry.errors import InvalidArgument
-from gantry.model.container import Container, ContainerConfig
+from gantry.model.container import Container, ContainerConfig, HealthConfig
 from gantry.model.task import ProcessSpec
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def merge_config(asked: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
-    """What was asked for, with the image's values where nothing was (Docker's rules for each field)."""
+    """What was asked for, with the image's values where nothing was (Docker's rules for each field).
+
+    The result's environment is as it was asked for, followed by what only the image names.
+    """
     entrypoint, cmd = asked.entrypoint, asked.cmd
     if not entrypoint:
         cmd = cmd or image.cmd
@@ -21,21 +24,14 @@ def merge_config(asked: ContainerConfig, image: ContainerConfig) -> ContainerCon
             entrypoint = image.entrypoint
     if entrypoint == [""]:
         entrypoint = None
-    health = asked.healthcheck
-    if image.healthcheck is not None:
-        if health is None:
-            health = image.healthcheck
-        elif not health.test:
-            given = {name: value for name, value in msgspec.structs.asdict(health).items() if value}
-            health = msgspec.structs.replace(image.healthcheck, **given)
     return msgspec.structs.replace(
         asked,
         user=asked.user or image.user,
         exposed_ports={**(image.exposed_ports or {}), **(asked.exposed_ports or {})} or None,
-        env=merge_env(image.env or [], asked.env or []),
+        env=_with_base(asked.env, image.env),
         cmd=cmd,
         entrypoint=entrypoint,
-        healthcheck=health,
+        healthcheck=_merge_health(asked.healthcheck, image.healthcheck),
         volumes={**(image.volumes or {}), **(asked.volumes or {})} or None,
         working_dir=asked.working_dir or image.working_dir,
         labels={**(image.labels or {}), **(asked.labels or {})},
@@ -44,8 +40,29 @@ def merge_config(asked: ContainerConfig, image: ContainerConfig) -> ContainerCon
     )
 
 
+def _with_base(own: list[str] | None, base: list[str] | None) -> list[str] | None:
+    named = {item.partition("=")[0] for item in own or ()}
+    return [*(own or ()), *(item for item in base or () if item.partition("=")[0] not in named)] or None
+
+
+def _merge_health(asked: HealthConfig | None, image: HealthConfig | None) -> HealthConfig | None:
+    """Field by field: what is zero or empty comes from the image."""
+    if asked is None or image is None:
+        return asked or image
+    given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
+    return msgspec.structs.replace(image, **given)
+
+
+def command_of(config: ContainerConfig) -> tuple[str, list[str]]:
+    """Program and arguments; raises InvalidArgument where there is neither entrypoint nor command."""
+    words = [*(config.entrypoint or ()), *(config.cmd or ())]
+    if not words:
+        raise InvalidArgument("no command specified")
+    return words[0], words[1:]
+
+
 def merge_env(base: list[str], over: list[str]) -> list[str]:
-    """`over` replaces by name; a name without `=` takes the variable away."""
+    """The environment of a process: `over` replaces by name; a name without `=` takes the variable away."""
     merged: dict[str, str] = {}
     for item in (*base, *over):
         name, equals, _ = item.partition("=")

@@ -19,6 +19,7 @@ class Registry:
     def __init__(self, state: State) -> None:
         self._state = state
         self._locks: dict[str, asyncio.Lock] = {}
+        self._writing: dict[str, asyncio.Lock] = {}
         with state.view() as tx:
             self._records: dict[str, Container] = {record.id: record for record in tx.list(CONTAINERS)}
         self._names: dict[str, str] = {record.name: record.id for record in self._records.values()}
@@ -34,6 +35,7 @@ class Registry:
         return [c.id for c in self if any(m.type == "volume" and m.name == name for m in c.mounts)]
 
     def lock(self, container_id: str) -> asyncio.Lock:
+        """Held for the length of a change of the container's phase, mounts or networks."""
         return self._locks.setdefault(container_id, asyncio.Lock())
 
     def get(self, text: str) -> Container:
@@ -72,7 +74,7 @@ class Registry:
         return name in self._names
 
     async def save(self, container: Container) -> Container:
-        """Make a record durable, then visible."""
+        """Make a new record durable, then visible; raises Conflict where the name is taken."""
         await run_blocking(self._put, container)
         self._records[container.id] = container
         return container
@@ -82,15 +84,32 @@ class Registry:
             tx.put(CONTAINERS, container.id, container)
 
     async def update(self, container_id: str, change: Callable[[Container], Container]) -> Container:
-        """Change a record and make it durable."""
-        return await self.save(change(self._records[container_id]))
+        """Change a record and make it durable: one change after the other, so that none is lost.
+
+        Raises NotFound where the container is gone, and what `change` raises.
+        """
+        async with self._writing.setdefault(container_id, asyncio.Lock()):
+            return await self.save(change(self._get(container_id)))
+
+    def show(self, container_id: str, change: Callable[[Container], Container]) -> None:
+        """Change what is seen of a record; it becomes durable with the next `update`."""
+        if container_id in self._records:
+            self._records[container_id] = change(self._records[container_id])
+
+    def _get(self, container_id: str) -> Container:
+        try:
+            return self._records[container_id]
+        except KeyError:
+            raise NotFound(f"No such container: {container_id}") from None
 
     async def delete(self, container: Container) -> None:
         def forget() -> None:
             with self._state.update() as tx:
                 tx.delete(CONTAINERS, container.id)
 
-        await run_blocking(forget)
-        self._records.pop(container.id, None)
+        async with self._writing.setdefault(container.id, asyncio.Lock()):
+            await run_blocking(forget)
+            self._records.pop(container.id, None)
+        self._writing.pop(container.id, None)
         self._locks.pop(container.id, None)
         self.release(container.name, container.id)

@@ -76,13 +76,16 @@ class Pump:
         stdout: bool = True,
         stderr: bool = True,
         keys: bytes = b"",
+        close_stdin: bool = True,
     ) -> None:
+        """With `close_stdin`, the end of what the client sends is the end of the process's input."""
         self._connection = connection
         self._stream = stream
         self._tty = tty
         self._stdin = stdin
         self._wanted = ({1} if stdout else set()) | ({2} if stderr else set())
         self._keys = KeyFilter(keys) if keys else None
+        self._close_stdin = close_stdin and stdin and not tty
         self.before_close: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> bool:
@@ -100,6 +103,8 @@ class Pump:
             if not detached and self.before_close is not None and output not in waiting:
                 await self.before_close()  # whoever sees the end may ask for the exit code at once
         finally:
+            if self._close_stdin:
+                await self._stream.close_stdin()  # also where the client was cut off
             await self._stream.close()
             await self._connection.close()
         return detached
@@ -121,5 +126,6 @@ class Pump:
                 await self._stream.write(data)
             if detached:
                 return True
-        await self._stream.close_stdin()
+        if self._close_stdin:
+            await self._stream.close_stdin()
         return False

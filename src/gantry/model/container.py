@@ -11,7 +11,7 @@ import msgspec
 
 from gantry.errors import Conflict
 from gantry.model.golang import go_name, go_names
-from gantry.model.network import EndpointSettings, PortBinding
+from gantry.model.network import EndpointSettings, PortBinding, Sandbox
 
 Empty = dict[str, Any]  # Go's map[string]struct{}: the values carry nothing
 
@@ -278,7 +278,10 @@ class MountPoint(msgspec.Struct, frozen=True):
 
 
 class Container(msgspec.Struct, frozen=True):
-    """One container as it is stored: specification, resolved facts, status."""
+    """One container as it is stored: specification, resolved facts, status.
+
+    `sandbox` is there while the container runs in a network namespace of its own or in the host's.
+    """
 
     id: str
     name: str
@@ -297,6 +300,7 @@ class Container(msgspec.Struct, frozen=True):
     status: Status = Status()
     log_path: str = ""
     chain_id: str = ""
+    sandbox: Sandbox | None = None
 
     def transition(self, phase: Phase, **changes: Any) -> "Container":
         """The container in its next phase; raises Conflict for a move that Docker does not have."""

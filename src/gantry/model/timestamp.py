@@ -21,6 +21,12 @@ def rfc3339(nanoseconds: int) -> str:
     return f"{whole}.{digits}Z" if digits else f"{whole}Z"
 
 
+def rfc3339_fixed(nanoseconds: int) -> str:
+    """RFC 3339 with nine digits of the fraction always, as log lines carry it."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:09d}Z"
+
+
 def parse_rfc3339(text: str) -> int:
     """Nanoseconds since the epoch of an RFC 3339 time with any fraction; raises ValueError."""
     if text == ZERO:

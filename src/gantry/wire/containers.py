@@ -1,73 +1,17 @@
-"""Containers in the Engine API's JSON: requests in, summaries and inspections out."""
+"""Containers in the Engine API's JSON: summaries, inspections, statistics."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from gantry.errors import InvalidArgument
 from gantry.model import timestamp
-from gantry.model.container import Container, ContainerConfig, HostConfig, MountPoint, Phase
-from gantry.model.network import Endpoint, EndpointSettings, Sandbox
+from gantry.model.container import Container, HostConfig, MountPoint, Phase
+from gantry.model.defaults import MASKED_PATHS, READONLY_PATHS
+from gantry.model.network import Endpoint
 
 _HEALTHLESS = "none"
-
-
-def plain_object(data: bytes) -> dict[str, Any]:
-    """A JSON object without its nulls; raises InvalidArgument with Docker's words."""
-    if not data.strip():
-        raise InvalidArgument("invalid JSON: got EOF while reading request body")
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgument(f"invalid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidArgument("invalid JSON: a JSON object is expected")
-    cleaned: dict[str, Any] = _without_nulls(value)
-    return cleaned
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
-
-
-def convert(value: Any, kind: Any, what: str = "") -> Any:
-    """Plain JSON into a struct; raises InvalidArgument that names the field."""
-    try:
-        return msgspec.convert(value, kind, strict=True)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise InvalidArgument(f"invalid JSON: {what + ': ' if what else ''}{error}") from error
-
-
-def decode_create(data: bytes) -> tuple[ContainerConfig, HostConfig, dict[str, EndpointSettings]]:
-    """The body of `POST /containers/create`."""
-    body = plain_object(data)
-    host_plain = body.pop("HostConfig", {})
-    networking = convert(body.pop("NetworkingConfig", {}), dict[str, Any], "NetworkingConfig")
-    mac = body.pop("MacAddress", "")
-    for name in ("Cmd", "Entrypoint", "Shell"):
-        if isinstance(body.get(name), str):
-            body[name] = [body[name]] if body[name] else None
-    config: ContainerConfig = convert({k: v for k, v in body.items() if v is not None}, ContainerConfig)
-    if isinstance(host_plain, dict) and host_plain.get("MemorySwappiness") == -1:
-        host_plain.pop("MemorySwappiness")
-    for legacy in ("Links", "ConsoleSize"):
-        if isinstance(host_plain, dict) and not host_plain.get(legacy):
-            host_plain.pop(legacy, None)
-    host: HostConfig = convert(host_plain, HostConfig, "HostConfig")
-    endpoints: dict[str, EndpointSettings] = convert(
-        networking.get("EndpointsConfig", {}), dict[str, EndpointSettings], "NetworkingConfig"
-    )
-    if mac:
-        mode = host.network_mode or "default"
-        wanted = endpoints.get(mode, EndpointSettings())
-        endpoints = {**endpoints, mode: msgspec.structs.replace(wanted, mac_address=wanted.mac_address or mac)}
-    return config, host, endpoints
+_PREDEFINED = ("bridge", "host", "none")
 
 
 def human_duration(seconds: float) -> str:
@@ -151,11 +95,11 @@ def summary(
     answer: dict[str, Any] = {
         "Id": container.id,
         "Names": [f"/{container.name}"],
-        "Image": container.image_ref,
+        "Image": container.image_ref or container.image_id,
         "ImageID": container.image_id,
         "Command": " ".join((container.path, *container.args)),
         "Created": container.created_at // 1_000_000_000,
-        "Ports": _ports(endpoints, container.config.exposed_ports or {}) if container.status.running else [],
+        "Ports": _ports(endpoints, container.config.exposed_ports or {}) if endpoints else [],
         "Labels": container.config.labels or {},
         "State": str(container.status.phase),
         "Status": status_text(container),
@@ -200,12 +144,14 @@ def _endpoints(container: Container, endpoints: Mapping[str, Endpoint]) -> dict[
                 "GlobalIPv6PrefixLen": made.ipv6_prefix_len,
                 "MacAddress": made.mac_address,
             }
+            if name not in _PREDEFINED:
+                plain["DNSNames"] = [container.name, *(settings.aliases or ()), container.id[:12]]
         found[name] = plain
     return found
 
 
 def _bindings(endpoints: Mapping[str, Endpoint], exposed: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = dict.fromkeys(exposed)
+    found: dict[str, Any] = {(name if "/" in name else f"{name}/tcp"): None for name in exposed}
     for endpoint in endpoints.values():
         for port in endpoint.ports:
             key = f"{port.container_port}/{port.protocol}"
@@ -213,20 +159,11 @@ def _bindings(endpoints: Mapping[str, Endpoint], exposed: Mapping[str, Any]) -> 
     return found
 
 
-def inspect(
-    container: Container,
-    endpoints: Mapping[str, Endpoint],
-    sandbox: Sandbox | None,
-    exec_ids: list[str],
-    version: tuple[int, int],
-    size: tuple[int, int] | None = None,
-) -> dict[str, Any]:
-    """`GET /containers/{id}/json`."""
+def _state(container: Container) -> dict[str, Any]:
     status = container.status
-    running = status.running
     state: dict[str, Any] = {
         "Status": str(status.phase),
-        "Running": running,
+        "Running": status.running,
         "Paused": status.phase == Phase.PAUSED,
         "Restarting": status.phase == Phase.RESTARTING,
         "OOMKilled": status.oom_killed,
@@ -239,52 +176,77 @@ def inspect(
     }
     if status.health is not None:
         state["Health"] = status.health
-    files = container.log_path.rpartition("/")[0]
-    config: dict[str, Any] = msgspec.to_builtins(container.config)
-    config["Image"] = container.image_ref
-    config["Env"] = config["Env"] or []
-    for name in ("Healthcheck", "StopSignal", "StopTimeout", "Shell", "ArgsEscaped", "NetworkDisabled", "ExposedPorts"):
-        if not config[name]:
-            config.pop(name)
+    return state
+
+
+def _network_settings(
+    container: Container, endpoints: Mapping[str, Endpoint], version: tuple[int, int]
+) -> dict[str, Any]:
+    live = container.status.phase in (Phase.RUNNING, Phase.PAUSED)
     networks = _endpoints(container, endpoints)
-    exposed = container.config.exposed_ports or {}
     settings: dict[str, Any] = {
-        "SandboxID": container.id if running else "",
-        "SandboxKey": sandbox.path if sandbox else "",
-        "Ports": _bindings(endpoints, exposed) if running else {},
+        "SandboxID": container.id if live and container.sandbox is not None else "",
+        "SandboxKey": container.sandbox.path if live and container.sandbox is not None else "",
+        "Ports": _bindings(endpoints, container.config.exposed_ports or {}) if live and endpoints else {},
         "Networks": networks,
     }
-    if version < (1, 52):
-        bridge = networks.get("bridge", {})
-        settings |= {
-            "Bridge": "",
-            "HairpinMode": False,
-            "LinkLocalIPv6Address": "",
-            "LinkLocalIPv6PrefixLen": 0,
-            "SecondaryIPAddresses": None,
-            "SecondaryIPv6Addresses": None,
-            "EndpointID": bridge.get("EndpointID", ""),
-            "Gateway": bridge.get("Gateway", ""),
-            "GlobalIPv6Address": bridge.get("GlobalIPv6Address", ""),
-            "GlobalIPv6PrefixLen": bridge.get("GlobalIPv6PrefixLen", 0),
-            "IPAddress": bridge.get("IPAddress", ""),
-            "IPPrefixLen": bridge.get("IPPrefixLen", 0),
-            "IPv6Gateway": bridge.get("IPv6Gateway", ""),
-            "MacAddress": bridge.get("MacAddress", ""),
-        }
+    if version >= (1, 52):
+        return settings
+    bridge = networks.get("bridge", {})
+    return settings | {
+        "Bridge": "",
+        "HairpinMode": False,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": None,
+        "SecondaryIPv6Addresses": None,
+        "EndpointID": bridge.get("EndpointID", ""),
+        "Gateway": bridge.get("Gateway", ""),
+        "GlobalIPv6Address": bridge.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": bridge.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": bridge.get("IPAddress", ""),
+        "IPPrefixLen": bridge.get("IPPrefixLen", 0),
+        "IPv6Gateway": bridge.get("IPv6Gateway", ""),
+        "MacAddress": bridge.get("MacAddress", ""),
+    }
+
+
+# Left out where they say nothing, as Docker leaves them out.
+_OMITTED_CONFIG = (
+    "Healthcheck", "StopSignal", "StopTimeout", "Shell", "ArgsEscaped", "NetworkDisabled", "ExposedPorts",
+)  # fmt: skip
+_OMITTED_HOST = ("Annotations", "StorageOpt", "Sysctls", "Tmpfs", "Mounts")
+
+
+def inspect(
+    container: Container,
+    endpoints: Mapping[str, Endpoint],
+    exec_ids: list[str],
+    version: tuple[int, int],
+    size: tuple[int, int] | None = None,
+    *,
+    directory: str,
+    graph: Mapping[str, str],
+) -> dict[str, Any]:
+    """`GET /containers/{id}/json`; `directory` is the container's own, `graph` tells of its snapshot's."""
+    config: dict[str, Any] = msgspec.to_builtins(container.config)
+    config["Image"] = container.image_ref
+    for name in _OMITTED_CONFIG:
+        if not config[name] and not (name == "StopTimeout" and config[name] == 0):
+            config.pop(name)
     answer: dict[str, Any] = {
         "Id": container.id,
         "Created": timestamp.rfc3339(container.created_at),
         "Path": container.path,
         "Args": list(container.args),
-        "State": state,
+        "State": _state(container),
         "Image": container.image_id,
-        "ResolvConfPath": f"{files}/resolv.conf",
-        "HostnamePath": f"{files}/hostname",
-        "HostsPath": f"{files}/hosts",
+        "ResolvConfPath": f"{directory}/resolv.conf",
+        "HostnamePath": f"{directory}/hostname",
+        "HostsPath": f"{directory}/hosts",
         "LogPath": container.log_path,
         "Name": f"/{container.name}",
-        "RestartCount": status.restart_count,
+        "RestartCount": container.status.restart_count,
         "Driver": container.driver,
         "Platform": container.platform,
         "MountLabel": "",
@@ -292,27 +254,59 @@ def inspect(
         "AppArmorProfile": "",
         "ExecIDs": exec_ids or None,
         "HostConfig": _host_config(container.host_config),
-        "GraphDriver": {"Name": container.driver, "Data": {}},
+        "GraphDriver": {"Name": container.driver, "Data": dict(graph)},
         "Mounts": [mount_point(mount) for mount in container.mounts],
         "Config": config,
-        "NetworkSettings": settings,
+        "NetworkSettings": _network_settings(container, endpoints, version),
     }
     if size is not None:
         answer["SizeRw"], answer["SizeRootFs"] = size
     return answer
 
 
-_EMPTY_LISTS = ("Dns", "DnsOptions", "DnsSearch", "BlkioWeightDevice", "Devices")
-
-
 def _host_config(host: HostConfig) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(host)
-    plain["PortBindings"] = plain["PortBindings"] or {}
     plain["ConsoleSize"] = plain["ConsoleSize"] or [0, 0]
     plain["LogConfig"]["Config"] = plain["LogConfig"]["Config"] or {}
-    for name in _EMPTY_LISTS:
-        plain[name] = plain[name] or []
-    for name in ("Annotations", "StorageOpt", "Sysctls", "Tmpfs", "Mounts", "Init"):
+    if not host.privileged:
+        if host.masked_paths is None:
+            plain["MaskedPaths"] = list(MASKED_PATHS)
+        if host.readonly_paths is None:
+            plain["ReadonlyPaths"] = list(READONLY_PATHS)
+    for name in _OMITTED_HOST:
         if not plain[name]:
             plain.pop(name)
+    if plain["Init"] is None:
+        plain.pop("Init")
     return plain
+
+
+_NO_CPU = {
+    "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
+    "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
+}
+_NO_BLOCKS = dict.fromkeys(
+    f"{name}_recursive"
+    for name in (
+        "io_service_bytes", "io_serviced", "io_queue", "io_service_time", "io_wait_time", "io_merged", "io_time",
+        "sectors",
+    )
+)  # fmt: skip
+
+
+def stats(container: Container, numbers: Mapping[str, Any], at: int) -> dict[str, Any]:
+    """One sample of `GET /containers/{id}/stats`; `numbers` is empty where nothing runs, `at` nanoseconds."""
+    return {
+        "name": f"/{container.name}",
+        "id": container.id,
+        "read": timestamp.rfc3339(at) if numbers else timestamp.ZERO,
+        "preread": timestamp.ZERO,
+        "pids_stats": {},
+        "blkio_stats": _NO_BLOCKS,
+        "num_procs": 0,
+        "storage_stats": {},
+        "cpu_stats": _NO_CPU,
+        "precpu_stats": _NO_CPU,
+        "memory_stats": {},
+        **numbers,
+    }

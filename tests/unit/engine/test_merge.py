@@ -33,7 +33,7 @@ def test_entrypoint_and_command(asked: ContainerConfig, entrypoint: list[str] | 
 def test_other_fields_fall_back_to_the_image() -> None:
     merged = merge_config(ContainerConfig(labels={"y": "own"}, env=["B=own", "C=3"], user="root"), IMAGE)
     assert merged.labels == {"x": "image", "y": "own"}
-    assert merged.env == ["A=1", "B=own", "C=3"]
+    assert merged.env == ["B=own", "C=3", "A=1"]
     assert (merged.user, merged.working_dir) == ("root", "/srv")
 
 

@@ -43,7 +43,7 @@ def test_binds_raise_only_their_own_error(text: str) -> None:
             MountRequest("tmpfs", "/a", "/b"),
             'invalid mount config for type "tmpfs": field Source must not be specified',
         ),
-        (MountRequest("odd", "/a", "/b"), 'invalid mount config: mount type unknown: "odd"'),
+        (MountRequest("odd", "/a", "/b"), 'invalid mount config for type "odd": mount type unknown'),
     ],
 )
 def test_bad_mounts(request_: MountRequest, message: str) -> None:

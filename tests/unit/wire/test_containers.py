@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gantry.errors import InvalidArgument
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, Phase, Status
-from gantry.wire.containers import decode_create, human_duration, inspect, status_text, summary
+from gantry.wire.containers import human_duration, inspect, status_text, summary
+from gantry.wire.create import decode_create
 from gantry.wire.times import duration, moment
 
 
@@ -27,15 +28,14 @@ def test_create_body_takes_nulls_and_strings() -> None:
         "HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}, "MemorySwappiness": -1, "PidsLimit": None},
         "NetworkingConfig": None,
     }  # fmt: skip
-    config, host, endpoints = decode_create(json.dumps(body).encode())
+    config, host, endpoints, _ = decode_create(json.dumps(body).encode())
     assert config.cmd == ["true"]
     assert host.port_bindings is not None
     assert host.port_bindings["80/tcp"][0].host_port == "8080"  # type: ignore[index]
-    assert host.memory_swappiness is None
-    assert endpoints["default"].mac_address == "02:42:00:00:00:01"
+    assert endpoints["bridge"].mac_address == "02:42:00:00:00:01"
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"Tty":"yes"}', b'{"HostConfig":{"Memory":"1g"}}', b"null"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"Tty":"yes"}', b'{"HostConfig":{"Memory":"1g"}}', b"5"])
 def test_bad_bodies(body: bytes) -> None:
     with pytest.raises(InvalidArgument):
         decode_create(body)
@@ -84,10 +84,10 @@ def test_status_words() -> None:
 def test_documents_are_json() -> None:
     one = container(phase=Phase.RUNNING, pid=7)
     assert json.loads(json.dumps(summary(one, {}, (1, 50))))["Names"] == ["/web"]
-    shown = json.loads(json.dumps(inspect(one, {}, None, [], (1, 41))))
+    shown = json.loads(json.dumps(inspect(one, {}, [], (1, 41), directory="/d", graph={})))
     assert shown["State"]["Pid"] == 7
     assert shown["NetworkSettings"]["IPAddress"] == ""
-    assert "IPAddress" not in inspect(one, {}, None, [], (1, 52))["NetworkSettings"]
+    assert "IPAddress" not in inspect(one, {}, [], (1, 52), directory="/d", graph={})["NetworkSettings"]
 
 
 def test_times_in_requests() -> None:

@@ -1,0 +1,111 @@
+"""A container's network for the length of its run: namespace, endpoints, and the events about them."""
+
+import logging
+from contextlib import suppress
+
+import msgspec
+
+from gantry.engine.registry import Registry
+from gantry.errors import Conflict, GantryError, Internal, NotFound
+from gantry.model.container import Container, Phase
+from gantry.model.network import Endpoint, EndpointSettings, Network, Sandbox
+from gantry.ports import EndpointRequest, Events, Networks
+from gantry.trace import span
+
+log = logging.getLogger(__name__)
+
+_FAILED = "failed to set up container networking: "
+
+
+class ContainerNetworks:
+    """`endpoints` is who is on what right now, by container id and network name."""
+
+    def __init__(self, registry: Registry, networks: Networks, events: Events) -> None:
+        self._registry = registry
+        self._networks = networks
+        self._events = events
+        self.endpoints: dict[str, dict[str, Endpoint]] = {}
+        self.sandboxes: dict[str, Sandbox] = {}
+
+    def donor(self, container: Container) -> Container | None:
+        """The running container whose network this one shares; raises Conflict where it does not run."""
+        kind, _, name = container.host_config.network_mode.partition(":")
+        if kind != "container":
+            return None
+        try:
+            other = self._registry.get(name)
+        except NotFound as error:
+            raise Internal(f"joining network namespace of container: {error.message}") from None
+        if other.status.phase not in (Phase.RUNNING, Phase.PAUSED) or other.id not in self.sandboxes:
+            raise Conflict(
+                "cannot join network namespace of a non running container: "
+                f"container {other.id} is {other.status.phase}"
+            )
+        return other
+
+    async def open(self, container: Container) -> Sandbox:
+        """The container's own namespace, or the one that it shares."""
+        if (donor := self.donor(container)) is not None:
+            return self.sandboxes[donor.id]
+        with span("sandbox"):
+            sandbox = await self._networks.open_sandbox(container, host=container.host_config.network_mode == "host")
+        self.sandboxes[container.id] = sandbox
+        return sandbox
+
+    async def attach(self, container: Container) -> dict[str, EndpointSettings]:
+        """Connect to every network of the container; returns their settings with the networks' ids.
+
+        Raises what the networks raise, named as the start's network step.
+        """
+        settings: dict[str, EndpointSettings] = {}
+        for name, asked in container.networks.items():
+            try:
+                network = await self._attach_one(container, name, asked, first=not settings)
+            except GantryError as error:
+                raise type(error)(_FAILED + error.message) from error
+            settings[name] = msgspec.structs.replace(asked, network_id=network.id)
+        return settings
+
+    async def _attach_one(self, container: Container, name: str, asked: EndpointSettings, *, first: bool) -> Network:
+        host = container.host_config
+        network = await self._networks.get(name)
+        request = EndpointRequest(
+            asked,
+            hostname=container.config.hostname,
+            names=(container.name, container.id[:12]),
+            port_bindings=(host.port_bindings or {}) if first and host.network_mode != "host" else {},
+            publish_all=host.publish_all_ports and first and host.network_mode != "host",
+            exposed=tuple(container.config.exposed_ports or ()),
+        )
+        with span("endpoint"):
+            made = await self._networks.attach(container, network, request)
+        self.endpoints.setdefault(container.id, {})[name] = made
+        self._publish("connect", network, container.id)
+        return network
+
+    async def release(self, container: Container) -> None:
+        """Give everything back. What fails is logged, and found again when a daemon starts."""
+        endpoints = self.endpoints.pop(container.id, {})
+        self.sandboxes.pop(container.id, None)
+        if not container.host_config.network_mode.startswith("container:"):
+            try:
+                await self._networks.close_sandbox(container.id)
+            except GantryError as error:
+                log.error("container %s: cannot release its network: %s", container.id[:12], error)  # noqa: TRY400
+        for endpoint in endpoints.values():
+            with suppress(NotFound):  # it was removed by force
+                self._publish("disconnect", await self._networks.get(endpoint.network_id), container.id)
+
+    async def adopt(self, container: Container) -> None:
+        """Know again what a container has that runs since before this daemon did."""
+        if container.sandbox is not None:
+            self.sandboxes[container.id] = container.sandbox
+        for endpoint in await self._networks.endpoints(container_id=container.id):
+            network = await self._networks.get(endpoint.network_id)
+            # The container may name the network by its id.
+            key = next((name for name in container.networks if name in (network.name, network.id)), network.name)
+            self.endpoints.setdefault(container.id, {})[key] = endpoint
+
+    def _publish(self, action: str, network: Network, container_id: str) -> None:
+        attributes = {"container": container_id, "name": network.name, "type": network.driver}
+        self._events.publish("network", action, network.id, attributes)

@@ -28,7 +28,9 @@ class Machine:
 
 
 def _mounts() -> frozenset[str]:
-    return frozenset(line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
+    # `ip netns add` makes /run/netns a mount of its own on first use and keeps it: the tool's, not ours.
+    mounts = {line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    return frozenset(mounts - {"/run/netns"})
 
 
 def _links() -> frozenset[str]:

@@ -297,7 +297,7 @@ class TestLife:
             (("sh", "-c", "exit 9"), 9),
             (("nope",), 127),
             (("/etc",), 126),
-            (("sh", "-c", "sh -c 'kill -9 $$'"), 137),
+            (("sh", "-c", "sh -c 'kill -9 $$'; exit $?"), 137),
         ):
             assert client.run("run", "--rm", "busybox", *command, check=False).returncode == code
         assert client.run("run", "--rm", "--no-such-flag", "busybox", check=False).returncode == 125

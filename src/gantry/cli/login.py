@@ -115,7 +115,14 @@ def _logout(ctx: Context, args: Arguments) -> int:
     if args.positional:
         server = args.positional[0]
         key = server_key(server)
-        keys: tuple[str, ...] = (key, server, f"https://{key}", f"http://{key}", f"https://{key}/v1/", f"https://{key}/v2/")
+        keys: tuple[str, ...] = (
+            key,
+            server,
+            f"https://{key}",
+            f"http://{key}",
+            f"https://{key}/v1/",
+            f"https://{key}/v2/",
+        )
     else:
         key = DOCKER_HUB
         keys = (key,)

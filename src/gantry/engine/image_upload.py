@@ -11,7 +11,8 @@ from gantry.errors import InvalidArgument
 
 T = TypeVar("T")
 
-_HIGH, _LOW = 4 << 20, 1 << 20  # bytes that wait for the reader before the sender pauses, and goes on
+_HIGH, _LOW = 8 << 20, 4 << 20  # bytes that wait for the reader before the sender pauses, and goes on
+_BATCH = 1 << 20  # bytes before the reader is woken: two threads that wake each other per packet do little else
 
 
 class Upload:
@@ -49,14 +50,15 @@ class Upload:
             self._size += len(chunk)
             if self._size > _HIGH:
                 self._room.clear()
-            self._unread.notify()
+            if self._size >= _BATCH:
+                self._unread.notify()
 
     def read(self, size: int = -1) -> bytes:
-        """Blocking: up to `size` bytes, at least one, b"" at the end; everything where `size` is negative."""
+        """Blocking: `size` bytes or a batch of them, less only at the end; everything where `size` is negative."""
         if size < 0:
             return b"".join(iter(lambda: self.read(_LOW), b""))
         with self._unread:
-            while not self._chunks and not self._ended:
+            while self._size < min(size, _BATCH) and not self._ended:
                 self._unread.wait()
             if not self._chunks:
                 if self._failed:

@@ -142,7 +142,7 @@ class Images:
         return image.chain_id
 
     def _unpack(self, image: Image, lease: LeaseHandle) -> None:
-        chains = documents.chain_ids(image.diff_ids)
+        chains = chain_ids(image.diff_ids)
         lease.add(*chains, *image.layers)
         if not chains or self._is_unpacked(chains[-1]):
             return
@@ -241,10 +241,13 @@ class Images:
                 for image in loaded:
                     self._prepare(image, lease, undo)
                 found = {image.image_id: (image.media_type, image.references) for image in loaded}
-                return loaded, self.store.register_all(found)
+                lost = self.store.register_all(found)
         except BaseException:
             self.collector.collect(undo)
             raise
+        if unused := reader.stored.difference(*(self.store.reachable(image_id) for image_id in found)):
+            self.collector.collect(unused)  # what the archive said of its layers for older readers
+        return loaded, lost
 
     def _prepare(self, loaded: Loaded, lease: LeaseHandle, undo: set[str]) -> None:
         """Unpack an image that has no record yet; the chain IDs of its layers go to `undo`."""
@@ -252,7 +255,7 @@ class Images:
             image = self.store.read(loaded.image_id, loaded.media_type)
         except NotFound:
             return  # of another platform alone: it is kept and can be saved, not run
-        undo.update(documents.chain_ids(image.diff_ids))
+        undo.update(chain_ids(image.diff_ids))
         self._unpack(image, lease)
 
     def save(self, names: Sequence[str], out: BinaryIO) -> None:

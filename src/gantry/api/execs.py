@@ -17,7 +17,7 @@ from gantry.model.golang import go_name
 from gantry.wire.create import convert, plain_object
 
 
-class _ExecOptions(msgspec.Struct, frozen=True, rename=go_name):
+class ExecOptions(msgspec.Struct, frozen=True, rename=go_name):
     """Engine API `ExecConfig`."""
 
     cmd: list[str] = []
@@ -49,7 +49,7 @@ class _Handlers:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         body = await json_body(request)
-        asked = convert(plain_object(body), _ExecOptions, "ExecOptions") if body.strip() else _ExecOptions()
+        asked = convert(plain_object(body), ExecOptions, "ExecOptions") if body.strip() else ExecOptions()
         fields = msgspec.structs.asdict(asked)
         made = self._execs.create(request.match_info["id"], ExecRequest(**fields))
         return _json({"Id": made.id}, status=201)

@@ -112,6 +112,7 @@ COMMIT = Command(
     ),
     least=1,
     most=2,
+    interspersed=False,
 )
 EXPORT = Command(
     _export,

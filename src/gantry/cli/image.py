@@ -314,7 +314,7 @@ def _tag(ctx: Context, args: Arguments) -> int:
     return 0
 
 
-TAG = Command(_tag, "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", least=2, most=2)
+TAG = Command(_tag, "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", least=2, most=2, interspersed=False)
 
 
 # ---------------------------------------------------------------------------------- rm and prune

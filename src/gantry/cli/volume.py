@@ -172,7 +172,7 @@ CREATE = Command(
         map_flag("opt", "o", "Set driver specific options"),
         size("required-bytes", "", "Minimum size of the Cluster Volume in bytes", hidden=True),
         string("scope", "", "Cluster Volume access scope", default="single", hidden=True),
-        strings("secret", "", "Cluster Volume secrets", hidden=True),
+        strings("secret", "", "Cluster Volume secrets", metavar="map", hidden=True),
         string("sharing", "", "Cluster Volume access sharing", default="none", hidden=True),
         strings("topology-preferred", "", "A topology that the Cluster Volume would be preferred in", hidden=True),
         strings("topology-required", "", "A topology that the Cluster Volume must be accessible from", hidden=True),
@@ -246,7 +246,7 @@ def _update(ctx: Context, args: Arguments) -> int:
 
 UPDATE = Command(
     _update,
-    "[OPTIONS] VOLUME",
+    "[OPTIONS] [VOLUME]",
     (string("availability", "", 'Cluster Volume availability ("active", "pause", "drain")', default="active"),),
     least=1,
     most=1,

@@ -5,6 +5,7 @@ import asyncio.subprocess
 import json
 import os
 import shutil
+import signal
 from typing import Any
 
 from gantry.errors import Internal, Unavailable
@@ -55,6 +56,13 @@ async def _run(arguments: list[str], script: str) -> str:
         await process.wait()
         raise NftError(f"nft did not answer within {_TIMEOUT} seconds") from None
     if process.returncode:
-        lines = complaint.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-        raise NftError(f"nft: {lines[0]}")
+        lines = complaint.decode(errors="replace").strip().splitlines()
+        raise NftError(f"nft: {lines[0] if lines else _ending(process.returncode)}")
     return out.decode(errors="replace")
+
+
+def _ending(returncode: int) -> str:
+    """What an nft that said nothing died of: an old one crashes on tables that a newer one has made."""
+    if returncode < 0:
+        return f"{signal.strsignal(-returncode)}; if a newer nft made tables on this host, delete them with that one"
+    return f"exit code {returncode}"

@@ -2,8 +2,8 @@
 PREFIX ?= /usr/local
 UNITS ?= /etc/systemd/system
 
-.PHONY: demo test check bench setup install uninstall
-demo test check bench setup:
+.PHONY: demo test check bench differential setup install uninstall
+demo test check bench differential setup:
 	@scripts/$@ $(ARGS)
 
 # make install [DOCKER_ALIAS=1]: commands in $(PREFIX)/bin and systemd units; the alias answers to `docker`.

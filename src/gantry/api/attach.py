@@ -10,9 +10,10 @@ from aiohttp import web
 
 from gantry.api.query import boolean
 from gantry.api.routing import Route, api_version
-from gantry.api.stream import MULTIPLEXED, RAW, Hijacked, frame, hijack
+from gantry.api.stream import MULTIPLEXED, RAW, frame, hijack
+from gantry.api.websocket import WebSocketConnection
 from gantry.engine.containers import Containers
-from gantry.engine.streams import DEFAULT_DETACH_KEYS, Pump, parse_keys
+from gantry.engine.streams import DEFAULT_DETACH_KEYS, Connection, Pump, parse_keys
 from gantry.errors import Conflict, GantryError, InvalidArgument
 from gantry.model import timestamp
 from gantry.model.container import Container, Phase
@@ -20,6 +21,8 @@ from gantry.ports import AttachStream, LogEntry, LogQuery
 from gantry.wire import containers as wire
 from gantry.wire.times import moment
 
+_STREAMS = ("stdin", "stdout", "stderr")
+_WEBSOCKET_CHOOSES = (1, 42)  # older versions join all three streams, whatever the query says
 _SAMPLE_INTERVAL = 1.0  # seconds between two samples of statistics
 
 
@@ -32,6 +35,7 @@ def routes(containers: Containers) -> list[Route]:
     h = _Handlers(containers)
     return [
         Route("POST", "/containers/{id}/attach", h.attach),
+        Route("GET", "/containers/{id}/attach/ws", h.attach_websocket),
         Route("GET", "/containers/{id}/logs", h.logs),
         Route("GET", "/containers/{id}/stats", h.stats),
     ]
@@ -46,55 +50,85 @@ class _Handlers:
         return self._containers.get(request.match_info["id"])
 
     async def attach(self, request: web.Request) -> web.StreamResponse:
+        container = self._attachable(request)
+        keys = parse_keys(request.query.get("detachKeys") or DEFAULT_DETACH_KEYS)
+        connection = await hijack(request, stream_type(request, tty=container.config.tty))
+        streams = frozenset(name for name in _STREAMS if boolean(request, name))
+        await self._carry(request, container, connection, streams, keys)
+        return connection.response
+
+    async def attach_websocket(self, request: web.Request) -> web.StreamResponse:
+        container = self._attachable(request)
+        keys = parse_keys(request.query.get("detachKeys") or DEFAULT_DETACH_KEYS)
+        connection = await WebSocketConnection.open(request)
+        every = api_version(request) < _WEBSOCKET_CHOOSES
+        streams = frozenset(name for name in _STREAMS if every or boolean(request, name))
+        await self._carry(request, container, connection, streams, keys, websocket=True)
+        return connection.response
+
+    def _attachable(self, request: web.Request) -> Container:
         container = self._get(request)
         if container.status.phase == Phase.PAUSED:
             raise Conflict(f"container {container.id} is paused, unpause the container before attach")
         if container.status.phase == Phase.RESTARTING:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
-        keys = parse_keys(request.query.get("detachKeys") or DEFAULT_DETACH_KEYS)
-        tty = container.config.tty
-        live = boolean(request, "stream")
-        stdin = boolean(request, "stdin") and container.config.open_stdin and live
-        connection = await hijack(request, stream_type(request, tty=tty))
+        return container
+
+    async def _carry(
+        self,
+        request: web.Request,
+        container: Container,
+        connection: Connection,
+        streams: frozenset[str],
+        keys: bytes,
+        *,
+        websocket: bool = False,
+    ) -> None:
+        """Join a connection to the container's streams until one of both ends."""
+        live, tty = boolean(request, "stream"), container.config.tty
+        stdin = live and "stdin" in streams and container.config.open_stdin
+        stdout, stderr = "stdout" in streams, "stderr" in streams
+        framed = not tty and not websocket
         self._life.publish(container, "attach")
         if not live:
-            await self._replay(connection, container, request)
+            if boolean(request, "logs"):
+                await self._replay(connection, container, LogQuery(stdout=stdout, stderr=stderr), framed=framed)
             await connection.close()
-            return connection.response
+            return
         try:
             stream = await self._connected(container, connection, stdin=stdin)
         except GantryError:
             await connection.close()  # the start that was waited for failed, and says so itself
-            return connection.response
+            return
         if boolean(request, "logs"):
             # Connected first: what is written from here on waits in the stream.
-            await self._replay(connection, container, request, until=timestamp.now())
+            earlier = LogQuery(stdout=stdout, stderr=stderr, until=timestamp.now())
+            await self._replay(connection, container, earlier, framed=framed)
         detached = await Pump(
             connection,
             stream,
             tty=tty,
             stdin=stdin,
-            stdout=boolean(request, "stdout"),
-            stderr=boolean(request, "stderr"),
+            stdout=stdout,
+            stderr=stderr,
             keys=keys if tty else b"",
             close_stdin=container.config.stdin_once,
+            websocket=websocket,
         ).run()
         if detached:
             self._life.publish(container, "detach")
-        return connection.response
 
-    async def _connected(self, container: Container, connection: Hijacked, *, stdin: bool) -> AttachStream:
+    async def _connected(self, container: Container, connection: Connection, *, stdin: bool) -> AttachStream:
         try:
             return await self._life.attach(container, stdin=stdin)
         except asyncio.CancelledError:
             await connection.close()
             raise
 
-    async def _replay(self, connection: Hijacked, container: Container, request: web.Request, until: int = 0) -> None:
+    async def _replay(self, connection: Connection, container: Container, query: LogQuery, *, framed: bool) -> None:
         """Send what was written so far."""
-        query = LogQuery(stdout=boolean(request, "stdout"), stderr=boolean(request, "stderr"), until=until)
         async for entry in self._containers.logs(container, query):
-            await connection.write(entry.data if container.config.tty else frame(entry.stream, entry.data))
+            await connection.write(frame(entry.stream, entry.data) if framed else entry.data)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)

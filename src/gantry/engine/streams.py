@@ -77,12 +77,19 @@ class Pump:
         stderr: bool = True,
         keys: bytes = b"",
         close_stdin: bool = True,
+        websocket: bool = False,
     ) -> None:
-        """With `close_stdin`, the end of what the client sends is the end of the process's input."""
+        """With `close_stdin`, the end of what the client sends is the end of the process's input.
+
+        Over a WebSocket output has no frames, and a client that has closed its direction is gone.
+        """
         self._connection = connection
         self._stream = stream
         self._tty = tty
         self._stdin = stdin
+        self._websocket = websocket
+        self._framed = not tty and not websocket
+        self._detached = False
         self._wanted = ({1} if stdout else set()) | ({2} if stderr else set())
         self._keys = KeyFilter(keys) if keys else None
         self._close_stdin = close_stdin and stdin and not tty
@@ -90,42 +97,40 @@ class Pump:
 
     async def run(self) -> bool:
         """Returns whether the client detached by its keys."""
-        detached = False
+        stopped = False
         try:
             async with TaskOwner("attach") as owner:
                 output = owner.spawn(self._output())
                 waiting: set[asyncio.Task[bool]] = {output}
-                if self._stdin:
+                if self._stdin or self._websocket:
                     waiting.add(owner.spawn(self._input()))
-                while output in waiting and not detached:
+                while output in waiting and not stopped:
                     done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    detached = any(task.result() for task in done if not task.cancelled() and not task.exception())
-            if not detached and self.before_close is not None and output not in waiting:
+                    stopped = any(task.result() for task in done if not task.cancelled() and not task.exception())
+            if not stopped and self.before_close is not None and output not in waiting:
                 await self.before_close()  # whoever sees the end may ask for the exit code at once
         finally:
             if self._close_stdin:
                 await self._stream.close_stdin()  # also where the client was cut off
             await self._stream.close()
             await self._connection.close()
-        return detached
+        return self._detached
 
     async def _output(self) -> bool:
         async for kind, data in self._stream:
-            if self._tty:
-                await self._connection.write(data)
-            elif kind in self._wanted:
-                await self._connection.write(frame(kind, data))
+            if self._tty or kind in self._wanted:
+                await self._connection.write(frame(kind, data) if self._framed else data)
         return False
 
     async def _input(self) -> bool:
+        """Returns whether that is the end of the attachment."""
         while data := await self._connection.read():
-            detached = False
             if self._keys is not None:
-                data, detached = self._keys.feed(data)
-            if data:
+                data, self._detached = self._keys.feed(data)
+            if data and self._stdin:
                 await self._stream.write(data)
-            if detached:
+            if self._detached:
                 return True
         if self._close_stdin:
             await self._stream.close_stdin()
-        return False
+        return self._websocket

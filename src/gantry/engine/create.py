@@ -21,6 +21,7 @@ from gantry.errors import InvalidArgument, NotFound, Unsupported
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, MountPoint, VolumeOptions
 from gantry.model.identity import new_id
+from gantry.model.image import manifest_descriptor
 from gantry.model.instance import Instance
 from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
@@ -116,6 +117,7 @@ class Creator:
                     mounts=tuple(mounts),
                     log_path=str(directory / f"{container_id}.log") if host.log_config.type != "none" else "",
                     chain_id=chain,
+                    image_manifest=manifest_descriptor(image) if image else None,
                 )
                 if image is not None:
                     await self._copy_up(container)

@@ -281,6 +281,7 @@ class Container(msgspec.Struct, frozen=True):
     """One container as it is stored: specification, resolved facts, status.
 
     `sandbox` is there while the container runs in a network namespace of its own or in the host's.
+    `image_manifest` is the OCI descriptor of the platform's manifest that it was made from; it outlives the image.
     """
 
     id: str
@@ -301,6 +302,7 @@ class Container(msgspec.Struct, frozen=True):
     log_path: str = ""
     chain_id: str = ""
     sandbox: Sandbox | None = None
+    image_manifest: dict[str, Any] | None = None
 
     def transition(self, phase: Phase, **changes: Any) -> "Container":
         """The container in its next phase; raises Conflict for a move that Docker does not have."""

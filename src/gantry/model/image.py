@@ -60,3 +60,23 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
     data: str | None = None
     platform: dict[str, Any] | None = None
     artifact_type: str = ""
+
+
+# An index of either format lists manifests of the same format.
+_LISTED = {
+    "application/vnd.oci.image.index.v1+json": "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json": "application/vnd.docker.distribution.manifest.v2+json",
+}
+
+
+def manifest_descriptor(image: Image) -> dict[str, Any]:
+    """The OCI descriptor of a platform's manifest, as the Engine API shows it."""
+    platform = {"architecture": image.architecture, "os": image.os}
+    if image.variant:
+        platform["variant"] = image.variant
+    return {
+        "mediaType": _LISTED.get(image.media_type, image.media_type),
+        "digest": image.manifest,
+        "size": image.manifest_size,
+        "platform": platform,
+    }

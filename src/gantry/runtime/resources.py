@@ -105,10 +105,8 @@ def _parse_rule(text: str) -> dict[str, Any]:
     if not colon:
         raise wrong
     for key, value in (("major", major), ("minor", minor)):
-        if value == "*":
-            rule[key] = -1
-        elif value.isdecimal() and len(value) < 10:
+        if value.isdecimal() and len(value) < 10:
             rule[key] = int(value)
-        else:
+        elif value != "*":  # any number is a number left out: what crun and runc both understand
             raise wrong
     return rule

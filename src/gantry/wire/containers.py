@@ -11,6 +11,7 @@ from gantry.model.defaults import MASKED_PATHS, READONLY_PATHS
 from gantry.model.network import Endpoint
 
 _HEALTHLESS = "none"
+_MANIFEST_SINCE = (1, 48)
 _PREDEFINED = ("bridge", "host", "none")
 
 
@@ -109,6 +110,13 @@ def summary(
     }
     if container.host_config.annotations and version >= (1, 46):
         answer["HostConfig"]["Annotations"] = container.host_config.annotations
+    if container.image_manifest and version >= _MANIFEST_SINCE:
+        answer["ImageManifestDescriptor"] = container.image_manifest
+    if version >= (1, 52):
+        health = container.status.health or {}
+        answer["Health"] = {
+            "Status": health.get("Status", _HEALTHLESS), "FailingStreak": health.get("FailingStreak", 0)
+        }  # fmt: skip
     if size is not None:
         answer["SizeRw"], answer["SizeRootFs"] = size
     return answer
@@ -259,6 +267,8 @@ def inspect(
         "Config": config,
         "NetworkSettings": _network_settings(container, endpoints, version),
     }
+    if container.image_manifest and version >= _MANIFEST_SINCE:
+        answer["ImageManifestDescriptor"] = container.image_manifest
     if size is not None:
         answer["SizeRw"], answer["SizeRootFs"] = size
     return answer
@@ -299,6 +309,7 @@ def stats(container: Container, numbers: Mapping[str, Any], at: int) -> dict[str
     return {
         "name": f"/{container.name}",
         "id": container.id,
+        "os_type": "linux",
         "read": timestamp.rfc3339(at) if numbers else timestamp.ZERO,
         "preread": timestamp.ZERO,
         "pids_stats": {},

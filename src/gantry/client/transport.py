@@ -11,7 +11,6 @@ from gantry.client.errors import ConnectionFailed, EndpointError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Sequence
     from typing import Protocol
 
@@ -55,42 +54,6 @@ class SocketTransport:
             self._socket.shutdown(_socket.SHUT_WR)
         except OSError:  # the other side is gone already; reading shows its end
             return
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class TLSTransport:
-    def __init__(self, connection: ssl.SSLSocket) -> None:
-        self._socket = connection
-        self.send = connection.sendall
-        self.fileno = connection.fileno
-        self.pending = connection.pending
-
-    def send_some(self, data: memoryview) -> int:
-        self._socket.sendall(data)
-        return len(data)
-
-    def receive(self, size: int) -> bytes:
-        import ssl
-
-        try:
-            return self._socket.recv(size)
-        except ssl.SSLZeroReturnError:  # the peer's close_notify, after ours
-            return b""
-
-    def close_write(self) -> None:
-        """TLS has no half-close that peers agree on: Go's and ours both take close_notify as end of input."""
-        import ssl
-
-        self._socket.setblocking(False)
-        try:
-            self._socket.unwrap()
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, OSError):
-            # close_notify is sent; the answer comes with the stream's own end
-            pass
-        finally:
-            self._socket.setblocking(True)
 
     def close(self) -> None:
         self._socket.close()
@@ -187,9 +150,10 @@ def _tcp(hostname: str, port: int) -> _socket.socket:
     raise problem or OSError(f"no address for {hostname}")
 
 
-def _tls(endpoint: Endpoint) -> TLSTransport:
-    import socket
+def _tls(endpoint: Endpoint) -> Transport:
     import ssl
+
+    from gantry.client.tls import TLSTransport
 
     settings = endpoint.tls
     assert settings is not None
@@ -207,4 +171,8 @@ def _tls(endpoint: Endpoint) -> TLSTransport:
     except (OSError, ssl.SSLError) as error:
         raise EndpointError(f"could not read TLS certificates: {error}") from error
     plain = _tcp(endpoint.hostname, endpoint.port)
-    return TLSTransport(context.wrap_socket(socket.socket(fileno=plain.detach()), server_hostname=endpoint.hostname))
+    try:
+        return TLSTransport(plain, context, endpoint.hostname)
+    except OSError:
+        plain.close()
+        raise

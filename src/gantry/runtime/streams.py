@@ -139,12 +139,15 @@ class Hub:
             if not packet:
                 self.end()
                 return
-            frame = (2 if packet[0] == _STDERR else 1, packet[1:])
-            for reader in self._readers:
-                reader.put(frame)
+            self._hand_out(packet)
             if any(reader.full for reader in self._readers):
                 self._pause()
                 return
+
+    def _hand_out(self, packet: bytes) -> None:
+        frame = (2 if packet[0] == _STDERR else 1, packet[1:])
+        for reader in self._readers:
+            reader.put(frame)
 
     def end(self) -> None:
         """The process's streams are closed: every reader comes to its end."""
@@ -155,9 +158,16 @@ class Hub:
         self._readers.clear()
 
     def process_ended(self) -> None:
-        """No connection can be made any more; one that is there is read to its end."""
-        if self._connection is None:
-            self.end()
+        """conmon is gone; what it sent is in the socket's buffer, which bounds its size: readers still get it all."""
+        while self._connection is not None:
+            try:
+                packet = self._connection.recv(_FRAME_LIMIT)
+            except OSError:
+                break
+            if not packet:
+                break
+            self._hand_out(packet)
+        self.end()
 
     def _disconnect(self) -> None:
         self._pause()

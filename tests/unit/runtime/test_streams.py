@@ -104,6 +104,25 @@ async def test_what_was_sent_before_the_end_is_read(directory: Path, monitor: Mo
         shared.attach()
 
 
+async def test_a_slow_reader_gets_what_was_left_when_the_process_ended(directory: Path, monitor: Monitor) -> None:
+    shared = hub(directory)
+    reader = shared.attach()
+    peer = monitor.accept()
+    sent = 0
+    async with asyncio.timeout(10):
+        while not reader.full:  # nobody reads: the hub stops reading, too
+            peer.send(b"\x02%d" % sent)
+            sent += 1
+            await asyncio.sleep(0)
+    for _ in range(8):
+        peer.send(b"\x02%d" % sent)
+        sent += 1
+    peer.close()
+    shared.process_ended()
+    shared.end()  # the container is cleaned up at once
+    assert await frames(reader, sent + 1) == [(1, b"%d" % i) for i in range(sent)]
+
+
 async def test_a_slow_reader_stops_the_process(directory: Path, monitor: Monitor) -> None:
     shared = hub(directory)
     reader = shared.attach()

@@ -13,6 +13,7 @@ GROUPS = {
     "context": "Manage contexts",
     "image": "Manage images",
     "network": "Manage networks",
+    "registry": "Run a registry of your own",
     "system": "Manage the daemon",
     "volume": "Manage volumes",
 }
@@ -67,6 +68,10 @@ LEAVES: tuple[tuple[str, ...], ...] = (
     # registries
     ("login:LOGIN", "Log in to a registry", "login"),
     ("login:LOGOUT", "Log out from a registry", "logout"),
+    ("registry:SERVE", "Serve a registry", "registry serve"),
+    ("registry:CHECK", "Check a registry's configuration", "registry check"),
+    ("registry_accounts:HTPASSWD", "Make an entry of an htpasswd file", "registry htpasswd"),
+    ("registry_accounts:CERT", "Make a self-signed certificate for an address", "registry cert"),
     ("search:COMMAND", "Search Docker Hub for images", "search"),
     # networks and volumes
     ("network:CONNECT", "Connect a container to a network", "network connect"),

@@ -1,4 +1,4 @@
-"""Blobs on disk as an OCI image layout: `blobs/sha256/<hex>`, each verified before it has its name."""
+"""Blobs on disk as an OCI image layout: `blobs/<algorithm>/<hex>`, each verified before it has its name."""
 
 import errno
 import hashlib
@@ -18,9 +18,10 @@ class BlobStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._blobs = root / "blobs" / "sha256"
+        self._blobs = {name: root / "blobs" / name for name in ("sha256", "sha512")}
         self._ingest = root / "ingest"
-        self._blobs.mkdir(parents=True, exist_ok=True)
+        for directory in self._blobs.values():
+            directory.mkdir(parents=True, exist_ok=True)
         self._ingest.mkdir(exist_ok=True)
         for left in self._ingest.iterdir():
             left.unlink()
@@ -30,7 +31,8 @@ class BlobStore:
 
     def path(self, digest: str) -> Path:
         """Where a blob lies, whether or not it is there; raises InvalidArgument for what is no digest."""
-        return self._blobs / Digest(digest).hex
+        checked = Digest(digest)
+        return self._blobs[checked.algorithm] / checked.hex
 
     def open(self, digest: str) -> BinaryIO:
         try:
@@ -53,10 +55,11 @@ class BlobStore:
         return BlobInfo(digest, status.st_size, status.st_mtime_ns)
 
     def walk(self) -> Iterator[BlobInfo]:
-        with os.scandir(self._blobs) as entries:
-            for entry in entries:
-                status = entry.stat()
-                yield BlobInfo("sha256:" + entry.name, status.st_size, status.st_mtime_ns)
+        for algorithm, directory in self._blobs.items():
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    status = entry.stat()
+                    yield BlobInfo(f"{algorithm}:{entry.name}", status.st_size, status.st_mtime_ns)
 
     def delete(self, digest: str) -> None:
         self.path(digest).unlink(missing_ok=True)

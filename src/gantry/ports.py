@@ -14,6 +14,7 @@ import msgspec
 from gantry.model.container import Container, ContainerConfig, HostConfig
 from gantry.model.event import Event
 from gantry.model.image import HistoryEntry, Image
+from gantry.model.kernel import KernelLimits
 from gantry.model.network import IPAM, Endpoint, EndpointSettings, Network, Sandbox
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
@@ -353,6 +354,10 @@ class TaskFacts(Protocol):
 
     async def update(self, container_id: str, host_config: HostConfig) -> None:
         """Apply changed resource limits to a running container."""
+        ...
+
+    def kernel(self) -> KernelLimits:
+        """Which limits this host's kernel can set."""
         ...
 
     def root(self, container_id: str) -> Path | None:

@@ -88,7 +88,7 @@ def operations(container: str, exec_id: str) -> dict[str, str]:
         "GET /containers/{id}/json": f"/containers/{container}/json?size=1",
         "GET /containers/{id}/top": f"/containers/{container}/top",
         "GET /containers/{id}/changes": f"/containers/{container}/changes",
-        "GET /containers/{id}/stats": f"/containers/{container}/stats?stream=0",
+        "GET /containers/{id}/stats": f"/containers/{container}/stats?stream=0&one-shot=1",
         "GET /exec/{id}/json": f"/exec/{exec_id}/json",
         "GET /info": "/info",
         "GET /version": "/version",

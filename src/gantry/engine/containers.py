@@ -123,7 +123,7 @@ class Containers:
                     f'Cannot update container {container.id}: container is marked for removal and cannot be "update"'
                 )
             try:
-                host, warnings = updated(container.host_config, asked)
+                host, warnings = updated(container.host_config, asked, self._facts.kernel())
                 if container.status.phase in (Phase.RUNNING, Phase.PAUSED):
                     await self._facts.update(container.id, host)
             except Conflict as error:

@@ -74,10 +74,12 @@ class Creator:
             raise InvalidArgument("config cannot be empty in order to create a container")
         with self._leases.lease() as lease:
             image = await self._images.get(config.image, platform) if config.image else None
-            warnings = check_host(config, host, self._facts.runtimes())
+            host, warnings = check_host(config, host, self._facts.runtimes(), self._facts.kernel())
             merged = check_config(merge_config(config, image.config) if image else config)
             program, arguments = command_of(merged)
-            host = with_defaults(self._defaults(host), self._facts.default_runtime())
+            host = with_defaults(
+                self._defaults(host), self._facts.default_runtime(), unified=self._facts.kernel().unified
+            )
             host = self._resolve_joins(host)
             if host.links:
                 raise Unsupported("links between containers are not supported: use a network of your own")

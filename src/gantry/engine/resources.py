@@ -5,18 +5,21 @@ from pathlib import Path
 
 import msgspec
 
+from gantry.engine.kernel import settle
 from gantry.errors import InvalidArgument
 from gantry.model.container import HostConfig
+from gantry.model.kernel import KernelLimits
 
 MEMORY_MINIMUM = 6 << 20
 _PERIODS = (1000, 1_000_000)  # microseconds
+_HIGHEST = 8192  # what Docker takes for the number of a processor
 _NODES = Path("/sys/devices/system/node/online")
 
 
-def check_resources(host: HostConfig) -> list[str]:
-    """Returns warnings; raises InvalidArgument."""
-    warnings: list[str] = []
+def check_resources(host: HostConfig, kernel: KernelLimits) -> tuple[HostConfig, list[str]]:
+    """The configuration without what the kernel cannot do, and warnings; raises InvalidArgument."""
     _check_memory(host)
+    host, warnings = settle(host, kernel)
     if host.oom_kill_disable and not host.memory:
         warnings.append(
             "OOM killer is disabled for the container, but no memory limit is set, this can result in the system "
@@ -25,9 +28,20 @@ def check_resources(host: HostConfig) -> list[str]:
     if not -1000 <= host.oom_score_adj <= 1000:
         raise InvalidArgument(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     _check_processors(host)
+    if host.cpu_percent:
+        warnings.append("linux does not support CPU percent. Percent discarded.")
+        host = msgspec.structs.replace(host, cpu_percent=0)
+    for value, what in ((host.io_maximum_bandwidth, "bandwidth"), (host.io_maximum_iops, "IOPs")):
+        if value:
+            raise InvalidArgument(f"invalid option: QoS maximum {what} configuration is not supported on linux")
     if host.blkio_weight and not 10 <= host.blkio_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
-    return warnings
+    for limit in host.ulimits or ():
+        if limit.hard != -1 and not (limit.soft != -1 and limit.soft <= limit.hard):
+            raise InvalidArgument(
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
+            )
+    return host, warnings
 
 
 def _check_memory(host: HostConfig) -> None:
@@ -72,6 +86,8 @@ def _check_set(text: str, available: set[int], name: str, what: str) -> None:
     wanted = parse_set(text)
     if wanted is None:
         raise InvalidArgument(f"Invalid value {text} for cpuset {name}: invalid format: {text}")
+    if max(wanted, default=0) >= _HIGHEST:
+        raise InvalidArgument(f"Invalid value {text} for cpuset {name}: value of out range, maximum is {_HIGHEST}")
     if not wanted <= available:
         raise InvalidArgument(f"Requested {what} are not available - requested {text}, available: {_ranges(available)}")
 
@@ -87,7 +103,7 @@ def parse_set(text: str) -> set[int] | None:
         first, last = int(bounds[0]), int(bounds[1])
         if first > last:
             return None
-        wanted.update(range(first, min(last, first + 8192) + 1))
+        wanted.update(range(first, min(last, first + _HIGHEST) + 1))
     return wanted
 
 

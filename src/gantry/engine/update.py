@@ -6,6 +6,7 @@ from gantry.engine.resources import check_resources
 from gantry.engine.validate import check_restart_policy
 from gantry.errors import Conflict
 from gantry.model.container import HostConfig
+from gantry.model.kernel import KernelLimits
 
 _RESOURCES = (
     "cpu_shares", "memory", "nano_cpus", "blkio_weight", "blkio_weight_device", "blkio_device_read_bps",
@@ -21,12 +22,12 @@ _CLASHES = (
 )
 
 
-def updated(host: HostConfig, asked: HostConfig) -> tuple[HostConfig, list[str]]:
+def updated(host: HostConfig, asked: HostConfig, kernel: KernelLimits) -> tuple[HostConfig, list[str]]:
     """The changed configuration and warnings; zero means unchanged, -1 takes the limit on processes away.
 
     Raises InvalidArgument for values that make no sense, Conflict for those that do not fit to what is set.
     """
-    warnings = check_resources(asked)
+    asked, warnings = check_resources(asked, kernel)
     check_restart_policy(asked.restart_policy)
     for new, old, message in _CLASHES:
         if getattr(asked, new) and getattr(host, old):

@@ -12,6 +12,7 @@ from gantry.engine.merge import parse_signal
 from gantry.engine.resources import check_resources, resource_defaults
 from gantry.errors import InvalidArgument
 from gantry.model.container import ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
+from gantry.model.kernel import KernelLimits
 
 SHM_SIZE = 64 << 20
 _SHORTEST_HEALTH_TIME = 1_000_000  # nanoseconds
@@ -68,9 +69,14 @@ def _check_health(health: HealthConfig) -> None:
         raise InvalidArgument("Retries in Healthcheck cannot be negative")
 
 
-def check_host(config: ContainerConfig, host: HostConfig, runtimes: Collection[str]) -> list[str]:
-    """Check the host's half against itself and the portable half; returns warnings, raises InvalidArgument."""
-    warnings = check_resources(host)
+def check_host(
+    config: ContainerConfig, host: HostConfig, runtimes: Collection[str], kernel: KernelLimits
+) -> tuple[HostConfig, list[str]]:
+    """Check the host's half against itself, the portable half and the kernel; raises InvalidArgument.
+
+    Returns it without what the kernel cannot do, and warnings.
+    """
+    host, warnings = check_resources(host, kernel)
     check_restart_policy(host.restart_policy)
     if host.auto_remove and host.restart_policy.name not in ("", "no"):
         raise InvalidArgument("can't create 'AutoRemove' container with restart policy")
@@ -78,6 +84,10 @@ def check_host(config: ContainerConfig, host: HostConfig, runtimes: Collection[s
         for name in names or ():
             if (plain := name.upper().removeprefix("CAP_")) not in _CAPABILITIES:
                 raise InvalidArgument(f'invalid {field}: unknown capability: "CAP_{plain}"')
+    for option in host.storage_opt or {}:
+        if option.lower() != "size":
+            raise InvalidArgument(f"Unknown option {option}")
+        raise InvalidArgument("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     for entry in host.extra_hosts or ():
         _check_extra_host(entry)
     if "" in (host.annotations or {}):
@@ -98,7 +108,7 @@ def check_host(config: ContainerConfig, host: HostConfig, runtimes: Collection[s
     _check_log(host.log_config)
     if host.network_mode == "host" and host.port_bindings:
         warnings.append("Published ports are discarded when using host network mode")
-    return warnings
+    return host, warnings
 
 
 def check_restart_policy(policy: RestartPolicy) -> None:
@@ -194,8 +204,11 @@ def _check_log(log: LogConfig) -> None:
             raise InvalidArgument(f"logger: logging mode not supported: {value}")
 
 
-def with_defaults(host: HostConfig, runtime: str) -> HostConfig:
-    """Fill in what neither the request nor the daemon's configuration says; `runtime` is the default one."""
+def with_defaults(host: HostConfig, runtime: str, *, unified: bool = False) -> HostConfig:
+    """Fill in what neither the request nor the daemon's configuration says.
+
+    `runtime` is the default one, `unified` says that there is version 2 of the control groups alone.
+    """
     host = resource_defaults(host)
     security = host.security_opt
     unlabelled = host.privileged or host.pid_mode == "host" or host.ipc_mode == "host"
@@ -206,6 +219,7 @@ def with_defaults(host: HostConfig, runtime: str) -> HostConfig:
         network_mode="bridge" if host.network_mode in ("", "default") else host.network_mode,
         shm_size=host.shm_size or SHM_SIZE,
         ipc_mode=host.ipc_mode or "private",
+        cgroupns_mode=host.cgroupns_mode or ("private" if unified else "host"),
         runtime=host.runtime or runtime,
         log_config=LogConfig(host.log_config.type or "json-file", host.log_config.config or {}),
         restart_policy=host.restart_policy if host.restart_policy.name else RestartPolicy("no"),

@@ -124,6 +124,17 @@ class Hierarchies(msgspec.Struct, frozen=True):
             with contextlib.suppress(FileNotFoundError):
                 (freezer / "freezer.state").write_text("THAWED")
 
+    def lift_pids(self, group: str) -> None:
+        """Take the limit on processes away (blocking); raises OSError."""
+        if (directory := self.directory(group, "pids")) is not None:
+            (directory / "pids.max").write_text("max")
+
+    def lift_quota(self, group: str) -> None:
+        """Take the limit on processor time away (blocking); raises OSError."""
+        if (directory := self.directory(group, "cpu")) is not None:
+            file, value = ("cpu.max", "max") if self.unified else ("cpu.cfs_quota_us", "-1")
+            (directory / file).write_text(value)
+
     def freeze(self, group: str, frozen: bool) -> None:
         """Stop or go on with all processes of `group`, and wait until it is so (blocking); raises OSError."""
         if self.unified:

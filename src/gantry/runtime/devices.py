@@ -74,7 +74,11 @@ def _mapped(mapping: DeviceMapping) -> list[Device]:
     target = mapping.path_in_container or source
     access = mapping.cgroup_permissions or "rwm"
     what = f'error gathering device information while adding custom device "{source}"'
+    if not source:
+        raise InvalidArgument(f"{what}: no such file or directory")
     resolved = Path(os.path.realpath(source))
+    if access.strip("rwm"):
+        raise InvalidArgument(f"invalid device mode: {access}")
     try:
         info = resolved.stat()
     except OSError as error:
@@ -131,7 +135,7 @@ def _block_numbers(path: str) -> tuple[int, int]:
     try:
         info = Path(path).stat()
     except OSError as error:
-        raise InvalidArgument(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise InvalidArgument(f"stat {path}: {(error.strerror or str(error)).lower()}") from None
     if not stat.S_ISBLK(info.st_mode):
         raise InvalidArgument(f"{path}: not a block device")
     return os.major(info.st_rdev), os.minor(info.st_rdev)

@@ -10,6 +10,7 @@ import msgspec
 from gantry.linux.capabilities import kernel_capabilities, own_bounding_set
 from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program, hard_limits
+from gantry.model.kernel import KernelLimits
 from gantry.model.platform import Platform
 from gantry.runtime import defaults
 
@@ -30,6 +31,8 @@ class HostFacts(msgspec.Struct, frozen=True):
     sysctls: tuple[str, ...]
     masked_paths: tuple[str, ...]
     init_path: str
+    limits: KernelLimits = KernelLimits()
+    apparmor: bool = False
 
 
 def probe(hierarchies: Hierarchies) -> HostFacts:
@@ -47,6 +50,70 @@ def probe(hierarchies: Hierarchies) -> HostFacts:
         masked_paths=defaults.MASKED_PATHS
         + tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
         init_path=_init_program(),
+        limits=kernel_limits(hierarchies),
+        apparmor=apparmor_enabled(),
+    )
+
+
+def apparmor_enabled() -> bool:
+    """Whether the kernel confines processes by AppArmor profiles."""
+    try:
+        return Path("/sys/module/apparmor/parameters/enabled").read_text("ascii").strip() == "Y"
+    except OSError:
+        return False
+
+
+def kernel_limits(hierarchies: Hierarchies) -> KernelLimits:
+    """Which limits can be set, by the files that the kernel offers in the control groups."""
+    if hierarchies.unified:
+        return _unified_limits(hierarchies.mounts[""])
+
+    def has(controller: str, *files: str) -> bool:
+        directory = hierarchies.mounts.get(controller)
+        return directory is not None and any((directory / file).exists() for file in files)
+
+    return KernelLimits(
+        memory=has("memory", "memory.limit_in_bytes"),
+        swap=_swap_limit(hierarchies),
+        memory_reservation=has("memory", "memory.soft_limit_in_bytes"),
+        memory_swappiness=has("memory", "memory.swappiness"),
+        oom_kill_disable=has("memory", "memory.oom_control"),
+        pids="pids" in hierarchies.mounts,
+        cpu_cfs=has("cpu", "cpu.cfs_quota_us"),
+        cpu_shares=has("cpu", "cpu.shares"),
+        cpuset="cpuset" in hierarchies.mounts,
+        blkio_weight=has("blkio", "blkio.weight", "blkio.bfq.weight"),
+        blkio_weight_device=has("blkio", "blkio.weight_device", "blkio.bfq.weight_device"),
+        blkio_read_bps=has("blkio", "blkio.throttle.read_bps_device"),
+        blkio_write_bps=has("blkio", "blkio.throttle.write_bps_device"),
+        blkio_read_iops=has("blkio", "blkio.throttle.read_iops_device"),
+        blkio_write_iops=has("blkio", "blkio.throttle.write_iops_device"),
+    )
+
+
+def _unified_limits(root: Path) -> KernelLimits:
+    """Version 2; swappiness and a disabled OOM killer are not of it."""
+    controllers = frozenset((root / "cgroup.controllers").read_text().split())
+    memory, cpu, blocks = "memory" in controllers, "cpu" in controllers, "io" in controllers
+    # The root group has no weights of its own; where no scheduler offers them the others have none either.
+    weights = blocks and any(next(root.glob(f"*/{file}"), None) for file in ("io.weight", "io.bfq.weight"))
+    return KernelLimits(
+        unified=True,
+        memory=memory,
+        swap=memory and next(root.glob("*/memory.swap.max"), None) is not None,
+        memory_reservation=memory,
+        memory_swappiness=False,
+        oom_kill_disable=False,
+        pids="pids" in controllers,
+        cpu_cfs=cpu,
+        cpu_shares=cpu,
+        cpuset="cpuset" in controllers,
+        blkio_weight=weights,
+        blkio_weight_device=weights,
+        blkio_read_bps=blocks,
+        blkio_write_bps=blocks,
+        blkio_read_iops=blocks,
+        blkio_write_iops=blocks,
     )
 
 

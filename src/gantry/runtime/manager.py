@@ -6,6 +6,7 @@ exec root, so that a new daemon goes on where the last one was killed.
 
 import asyncio
 import contextlib
+import posixpath
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program
 from gantry.model.container import HostConfig
 from gantry.model.instance import Instance
+from gantry.model.kernel import KernelLimits
 from gantry.model.task import ExecSpec, ExitStatus, TaskSpec, TaskState
 from gantry.ports import RuntimeInfo
 from gantry.runtime import conmon, devices, facts, messages, prepare, probe, resources, stats
@@ -88,7 +90,7 @@ class RuntimeManager:
             if old.exit is None and old.run is not None:
                 raise Conflict(f"container {spec.id} is already running")
             await self.delete(spec.id)
-        parent = spec.host_config.cgroup_parent or self._parent
+        parent = posixpath.normpath("/" + (spec.host_config.cgroup_parent or self._parent).lstrip("/"))
         intent = prepare.intent_of(bundle, spec, runtime.info.name, f"{parent.rstrip('/')}/{spec.id}")
         task = Task(bundle, _hub(bundle, intent), intent, self._hierarchies)
         self._tasks[spec.id] = task
@@ -236,8 +238,16 @@ class RuntimeManager:
             numbers = devices.resolve(msgspec.structs.replace(host_config, devices=None, privileged=False))
             if limits := resources.limits(host_config, numbers, self._launcher.host):
                 runtime.update(container_id, limits)
+            # What is no limit any more is told to the kernel: runtimes change only what they are given.
+            if host_config.pids_limit is None:
+                self._hierarchies.lift_pids(task.intent.cgroup)
+            if host_config.cpu_quota < 0:
+                self._hierarchies.lift_quota(task.intent.cgroup)
 
         await run_blocking(change)
+
+    def kernel(self) -> KernelLimits:
+        return self._launcher.host.limits
 
     def root(self, container_id: str) -> Path | None:
         task = self._tasks.get(container_id)

@@ -52,8 +52,6 @@ def default_mounts(spec: TaskSpec, shm: str, *, writable_cgroups: bool = False) 
                 entry = _bind(destination, shm, ["bind", "rprivate", *options[:3]])
             else:
                 entry["options"].append(f"size={config.shm_size or defaults.SHM_SIZE}")
-        elif destination == "/dev/mqueue" and spec.join_ipc == -1:
-            entry = _bind(destination, destination, ["rbind", "rprivate"])
         writable = config.privileged or (writable_cgroups and destination == "/sys/fs/cgroup")
         if writable and destination in ("/sys", "/sys/fs/cgroup"):
             entry["options"].remove("ro")

@@ -37,7 +37,7 @@ def _memory(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
         memory["reservation"] = config.memory_reservation
     swap = config.memory_swap or (2 * config.memory if config.memory > 0 else 0)
     if swap and facts.swap_limit:
-        memory["swap"] = swap
+        memory["swap"] = max(swap, -1)
     if not facts.cgroup_unified:  # version 2 knows neither
         if config.memory_swappiness is not None and config.memory_swappiness >= 0:
             memory["swappiness"] = config.memory_swappiness
@@ -49,7 +49,7 @@ def _memory(config: HostConfig, facts: HostFacts) -> dict[str, Any]:
 def _cpu(config: HostConfig) -> dict[str, Any]:
     cpu: dict[str, Any] = {
         "shares": config.cpu_shares,
-        "quota": config.cpu_quota,
+        "quota": max(config.cpu_quota, 0),  # a negative one is no limit, which runtimes do not all understand
         "period": config.cpu_period,
         "realtimeRuntime": config.cpu_realtime_runtime,
         "realtimePeriod": config.cpu_realtime_period,

@@ -12,6 +12,13 @@ from typing import Any
 from gantry.errors import InvalidArgument
 from gantry.runtime import seccomp_default
 
+_PLACES = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name": "looking for beginning of object key string",
+    "Expecting ',' delimiter": "after object key:value pair",
+    "Expecting ':' delimiter": "after object key",
+    "Extra data": "after top-level value",
+}
 _MAX_PROFILE = 4 << 20
 _PASSED_ON = ("defaultAction", "defaultErrnoRet", "flags", "listenerPath", "listenerMetadata")
 
@@ -72,6 +79,8 @@ def _decode(text: str) -> dict[str, Any]:
         raise InvalidArgument("Decoding seccomp profile failed: the profile is too large")
     try:
         profile = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(f"Decoding seccomp profile failed: {_go_words(error)}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"Decoding seccomp profile failed: {error}") from None
     if not isinstance(profile, dict):
@@ -79,11 +88,19 @@ def _decode(text: str) -> dict[str, Any]:
     return profile
 
 
+def _go_words(error: json.JSONDecodeError) -> str:
+    """What Go's decoder says of the same text."""
+    if error.pos >= len(error.doc.rstrip()):
+        return "unexpected end of JSON input"
+    where = next((words for start, words in _PLACES.items() if error.msg.startswith(start)), "in literal")
+    return f"invalid character '{error.doc[error.pos]}' {where}"
+
+
 def _architectures(profile: dict[str, Any], architecture: str) -> list[str]:
     plain, mapped = _list(profile, "architectures"), _list(profile, "archMap")
     if plain and mapped:
         raise InvalidArgument(
-            "'architectures' and 'archMap' were specified in the seccomp profile, "
+            "both 'architectures' and 'archMap' are specified in the seccomp profile, "
             "use either 'architectures' or 'archMap'"
         )
     if plain:
@@ -104,7 +121,7 @@ def _call(
     if single := entry.get("name"):
         if names:
             raise InvalidArgument(
-                "'name' and 'names' were specified in the seccomp profile, use either 'name' or 'names'"
+                "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'"
             )
         names = [str(single)]
     if not _applies(entry, architecture, kernel, capabilities):

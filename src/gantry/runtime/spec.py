@@ -50,7 +50,7 @@ def build(spec: TaskSpec, resolved: Resolved) -> dict[str, Any]:
     process["oomScoreAdj"] = config.oom_score_adj
     if limits := _rlimits(config, facts):
         process["rlimits"] = limits
-    if security.apparmor and security.apparmor != "unconfined":
+    if facts.apparmor and security.apparmor not in ("", "unconfined"):
         process["apparmorProfile"] = security.apparmor
     document: dict[str, Any] = {
         "ociVersion": OCI_VERSION,

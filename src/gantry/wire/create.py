@@ -14,6 +14,14 @@ T = TypeVar("T")
 
 _INT64 = 1 << 63
 _STRINGS = ("Cmd", "Entrypoint", "Shell")  # older clients send a string where a list is meant
+_UNSIGNED_MEMBERS = (
+    ("BlkioWeightDevice", "Weight", "uint16", 1 << 16),
+    ("BlkioDeviceReadBps", "Rate", "uint64", 1 << 64),
+    ("BlkioDeviceWriteBps", "Rate", "uint64", 1 << 64),
+    ("BlkioDeviceReadIOps", "Rate", "uint64", 1 << 64),
+    ("BlkioDeviceWriteIOps", "Rate", "uint64", 1 << 64),
+    ("ConsoleSize", "", "uint", 1 << 64),
+)
 _MAC_WARNING = (
     "The container-wide MacAddress field is now deprecated. It should be specified in EndpointsConfig instead."
 )
@@ -134,9 +142,25 @@ def decode_host(plain: Any, where: str = "") -> HostConfig:
     """A `HostConfig`, or a part of one."""
     if isinstance(plain, dict):
         plain = _fold(plain, HostConfig)
+        _check_unsigned(plain, where)
         if isinstance(plain.get("ConsoleSize"), list) and not plain["ConsoleSize"]:
             plain = {key: value for key, value in plain.items() if key != "ConsoleSize"}
     return convert(plain, HostConfig, where)
+
+
+def _check_unsigned(plain: dict[str, Any], where: str) -> None:
+    """Numbers that Go keeps without a sign, or in sixteen bits; raises InvalidArgument."""
+    found: list[tuple[str, Any, str, int]] = [("BlkioWeight", plain.get("BlkioWeight"), "uint16", 1 << 16)]
+    for name, member, kind, end in _UNSIGNED_MEMBERS:
+        for index, item in enumerate(plain[name] if isinstance(plain.get(name), list) else ()):
+            value = item.get(member) if member and isinstance(item, dict) else item
+            found.append((f"{name}.{index}.{member}".rstrip("."), value, kind, end))
+    for place, value, kind, end in found:
+        if isinstance(value, int) and not 0 <= value < end:
+            place = f"{where}.{place}" if where else place
+            raise InvalidArgument(
+                f"invalid JSON: json: cannot unmarshal number {value} into Go struct field .{place} of type {kind}"
+            )
 
 
 def _for_version(host: HostConfig, version: Version) -> HostConfig:

@@ -11,6 +11,13 @@ T = TypeVar("T")
 
 _GO_KINDS = {"object": "object", "array": "array", "str": "string", "int": "number", "float": "number", "bool": "bool"}
 _GO_TYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool", "array": "[]string"}
+_GO_STRUCTS = {
+    "Healthcheck": "container.HealthConfig",
+    "HostConfig": "container.HostConfig",
+    "LogConfig": "container.LogConfig",
+    "NetworkingConfig": "network.NetworkingConfig",
+    "RestartPolicy": "container.RestartPolicy",
+}
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 
 
@@ -67,5 +74,11 @@ def _mismatch(text: str) -> str:
         return text
     expected, got, where = found.groups()
     wanted = expected.split(" | ")[0]
-    message = f"json: cannot unmarshal {_GO_KINDS.get(got, got)} into Go value of type {_GO_TYPES.get(wanted, wanted)}"
-    return message if not where else f"{message} (field {where})"
+    kind = _GO_KINDS.get(got, got)
+    if not where:
+        return f"json: cannot unmarshal {kind} into Go value of type {_GO_TYPES.get(wanted, wanted)}"
+    place = re.sub(r"\[(\d+|\.\.\.)\]", lambda index: f".{index[1]}" if index[1].isdecimal() else "", where)
+    name = place.rpartition(".")[2]
+    if wanted == "object":
+        wanted = _GO_STRUCTS.get(name, "map[string]string")
+    return f"json: cannot unmarshal {kind} into Go struct field .{place} of type {_GO_TYPES.get(wanted, wanted)}"

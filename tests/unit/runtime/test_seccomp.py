@@ -98,8 +98,8 @@ def test_architectures_come_from_the_map() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["SCMP_ARCH_X86"]}, "'architectures' and 'archMap' were specified"),
-        ({"syscalls": [{"name": "a", "names": ["b"]}]}, "'name' and 'names' were specified"),
+        ({"architectures": ["SCMP_ARCH_X86"]}, "both 'architectures' and 'archMap' are specified"),
+        ({"syscalls": [{"name": "a", "names": ["b"]}]}, "both 'name' and 'names' are specified"),
         ({"syscalls": "all"}, "syscalls is not a list"),
         ({"syscalls": [1]}, "not an object"),
         ({"syscalls": [{"names": ["a"], "includes": []}, {"names": ["b"], "includes": "x"}]}, "are objects"),

@@ -147,7 +147,7 @@ def test_joined_and_shared_namespaces() -> None:
     assert namespaces(found) == {"mount": "", "pid": "/proc/9/ns/pid", "cgroup": ""}
     assert "hostname" not in found
     assert mount_at(found, "/dev/shm")["source"] == "/dev/shm"
-    assert mount_at(found, "/dev/mqueue")["type"] == "bind"
+    assert mount_at(found, "/dev/mqueue")["type"] == "mqueue"
 
 
 def test_cgroup_namespace_follows_the_version() -> None:

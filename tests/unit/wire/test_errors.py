@@ -22,7 +22,7 @@ class Body(msgspec.Struct, rename="pascal"):
         (b"{} x", "unexpected content after JSON"),
         (b"zz", "invalid JSON: invalid character 'z' looking for beginning of value"),
         (b"[]", "invalid JSON: json: cannot unmarshal array into Go value of type object"),
-        (b'{"Tty":"x"}', "invalid JSON: json: cannot unmarshal string into Go value of type bool (field Tty)"),
+        (b'{"Tty":"x"}', "invalid JSON: json: cannot unmarshal string into Go struct field .Tty of type bool"),
     ],
 )
 def test_bad_bodies_get_docker_s_words(data: bytes, message: str) -> None:

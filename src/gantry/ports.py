@@ -4,16 +4,17 @@ Methods that are `def` block (short disk or system calls) and are called through
 from asynchronous code; methods that are `async def` never block the event loop.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 import msgspec
 
+from gantry.errors import GantryError
 from gantry.model.container import Container, ContainerConfig, HostConfig
 from gantry.model.event import Event
-from gantry.model.image import HistoryEntry, Image
+from gantry.model.image import Descriptor, HistoryEntry, Image
 from gantry.model.kernel import KernelLimits
 from gantry.model.network import IPAM, Endpoint, EndpointSettings, Network, Sandbox
 from gantry.model.platform import Platform
@@ -48,6 +49,51 @@ class BlobWriter(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
+class PartialBlob(Protocol):
+    """A blob on its way in, in pieces and any order; what has come is kept when the daemon ends."""
+
+    @property
+    def resumed(self) -> int:
+        """The bytes that were there from an earlier attempt."""
+        ...
+
+    def missing(self) -> list[tuple[int, int]]:
+        """What has not come: (from, to) in order."""
+        ...
+
+    def write(self, offset: int, pieces: Sequence[bytes]) -> None:
+        """Put bytes at their place; InvalidArgument beyond the blob's end."""
+        ...
+
+    def fail(self, error: GantryError) -> None:
+        """Nothing more will come: the follower gets this error where it would wait."""
+        ...
+
+    def follow(self) -> BinaryIO:
+        """The blob from its beginning; waits for what has not come; InvalidArgument at the end for a wrong digest."""
+        ...
+
+    def verify(self) -> None:
+        """Compare the digest, when nothing is missing; InvalidArgument for a wrong one."""
+        ...
+
+    def sync(self) -> None:
+        """Bring what has come to the disk."""
+        ...
+
+    def commit(self) -> BlobInfo:
+        """Verify what was not followed, and publish; InvalidArgument for a wrong digest."""
+        ...
+
+    def close(self) -> None:
+        """Let go; what has come stays for another time."""
+        ...
+
+    def discard(self) -> None:
+        """Let go, and keep nothing."""
+        ...
+
+
 class ContentStore(Protocol):
     """Blobs by digest, in an OCI image layout."""
 
@@ -74,6 +120,17 @@ class ContentStore(Protocol):
         ...
 
     def writer(self) -> BlobWriter: ...
+
+    def partial(self, digest: str, size: int) -> PartialBlob:
+        """Begin or resume a blob that comes in pieces; Conflict while another one does so."""
+        ...
+
+    def forget_partials(self, among: Collection[str] | None = None, *, older: int = 0) -> int:
+        """Remove what came of blobs (`among` digests: None for any) that nobody is writing; returns bytes.
+
+        What was touched in the last `older` nanoseconds stays.
+        """
+        ...
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):
@@ -144,6 +201,22 @@ class Layers(Protocol):
 
         Safe to call twice at once; raises InvalidArgument where the diff ID differs or the tar is hostile.
         """
+        ...
+
+    def extract(self, stream: BinaryIO, diff_id: str, *, bottom: bool, limit: int = -1) -> str:
+        """Unpack one layer from a (compressed) stream on its own, before the layers below it are there.
+
+        Returns a key for `place`; InvalidArgument where the diff ID differs, the tar is hostile, or more than `limit`
+        bytes come out of it.
+        """
+        ...
+
+    def place(self, key: str, diff_id: str, parent: str) -> str:
+        """Put what `extract` made on top of chain `parent`; returns the new chain ID."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget what `extract` made; nothing happens where it was placed."""
         ...
 
     def capture(self, key: str) -> LayerInfo:
@@ -220,12 +293,60 @@ class ProgressSink(Protocol):
     def __call__(self, message: dict[str, Any], /) -> None: ...
 
 
-class Puller(Protocol):
-    """Fetches images from registries."""
+class TransferReport(Protocol):
+    """Hears of one blob's transfer: bytes that are through of all; or the seconds before another attempt."""
 
-    async def pull(self, reference: Reference, platform: Platform | None, progress: ProgressSink, auth: str) -> str:
-        """Store and register an image; returns its id."""
+    def __call__(self, done: int, wait: float = 0) -> None: ...
+
+
+class Remote(Protocol):
+    """One repository at a registry, with one caller's credentials (OCI distribution specification).
+
+    Errors say what the registry says: NotFound, Unauthorized, Forbidden; Unavailable where it does not answer, after
+    all attempts; InvalidArgument for what is not as announced.
+    """
+
+    async def manifest(self, version: str) -> tuple[Descriptor, bytes]:
+        """A manifest or index by tag or digest, verified."""
         ...
+
+    async def tags(self) -> list[str]: ...
+
+    async def fetch(self, blob: Descriptor, into: PartialBlob, report: TransferReport) -> None:
+        """Fill in what is missing of a blob."""
+        ...
+
+    async def has(self, digest: str) -> bool: ...
+
+    async def mount(self, digest: str, source: str) -> bool:
+        """Take a blob over from repository `source` of the same registry; False where that cannot be done."""
+        ...
+
+    async def send(self, blob: Descriptor, content: ContentStore, report: TransferReport) -> None:
+        """Upload a blob."""
+        ...
+
+    async def put_manifest(self, version: str, media_type: str, data: bytes) -> str:
+        """Publish a manifest or index under a tag or digest; returns its digest."""
+        ...
+
+
+class Registries(Protocol):
+    """The registries of the world."""
+
+    def repository(self, reference: Reference, auth: str, *, push: bool = False) -> Remote:
+        """`auth` is the content of X-Registry-Auth, "" for nobody; InvalidArgument where it is malformed."""
+        ...
+
+    async def login(self, auth: str) -> str:
+        """Check credentials; returns an identity token to be kept in place of the password, "" for none."""
+        ...
+
+    async def search(self, term: str, auth: str, limit: int) -> list[dict[str, Any]]:
+        """Docker's search results: `name`, `description`, `star_count`, `is_official`, `is_automated`."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 class Images(Protocol):

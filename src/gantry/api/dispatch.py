@@ -132,11 +132,11 @@ class Dispatcher:
         """The answer to a failed request, in the way that is left: plain, as a last message, or by hanging up."""
         progress: JSONStream | None = request.get(PROGRESS_KEY)
         taken_over = request.get(HIJACKED_KEY)
-        if taken_over is None and (progress is None or not progress.started) and not request.writer.output_size:
+        if taken_over is None and (progress is None or not progress.begun) and not request.writer.output_size:
             return answer(error, request)
         if not isinstance(error, GantryError):
             log.error("%s %s failed after its answer had begun", request.method, request.path, exc_info=error)
-        if progress is not None and progress.started:
+        if progress is not None and progress.begun:
             await progress.fail(error if isinstance(error, GantryError) else Internal(message_of(error)))
             return await progress.finish()
         if request.transport is not None:

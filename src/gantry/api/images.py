@@ -123,8 +123,11 @@ class _Handlers:
             return await self._import(request, source)
         name, tag = request.query.get("fromImage", ""), request.query.get("tag", "")
         reference = f"{name}@{tag}" if ":" in tag else _reference(name, tag)
-        Reference.parse(reference)
+        parsed = Reference.parse(reference, default_tag=False)
         stream = JSONStream(request)
+        if not parsed.tag and not parsed.digest:
+            await self._images.pull_all(reference, _platform(request), stream, _auth(request))
+            return await stream.finish()
         await self._images.pull(reference, _platform(request), stream, _auth(request))
         return await stream.finish()
 

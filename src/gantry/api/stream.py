@@ -233,6 +233,11 @@ class JSONStream:
         request[ABANDONABLE_KEY] = True
         request[PROGRESS_KEY] = self
 
+    @property
+    def begun(self) -> bool:
+        """Whether an answer 200 is under way, its head sent or about to be."""
+        return self.started or bool(self._pending)
+
     async def start(self) -> None:
         """Send the head now, not with the first message. Errors become messages from here on."""
         if not self.started:
@@ -247,7 +252,7 @@ class JSONStream:
 
     async def fail(self, error: GantryError, code: int = 0) -> None:
         """Report an error: raises it where nothing has been sent, else writes it as the last message."""
-        if not self.started and not self._pending:
+        if not self.begun:
             raise error
         detail: dict[str, Any] = {"code": code} if code else {}
         self._push({"errorDetail": {**detail, "message": error.message}, "error": error.message})

@@ -44,8 +44,15 @@ class AddressPool(msgspec.Struct, frozen=True):
     size: int
 
 
+class RegistryConfig(msgspec.Struct, frozen=True):
+    """One entry of `registries`, by the registry's name or `*`: URLs of mirrors, and of what stands in its place."""
+
+    mirrors: tuple[str, ...] = ()
+    server: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, rename="kebab"):
-    """Docker's keys, with `_` for `-`; those of Gantry alone: `allow-insecure-tcp` and `host-ca`."""
+    """Docker's keys, with `_` for `-`; those of Gantry alone: `allow-insecure-tcp`, `host-ca` and `registries`."""
 
     # the daemon
     hosts: tuple[str, ...] = ()
@@ -104,6 +111,7 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     # registries
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
+    registries: dict[str, RegistryConfig] = {}
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5

@@ -110,6 +110,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("proxies.no-proxy", "no-proxy", _S, "Hosts that are reached without proxy"),
     Option("raw-logs", "raw-logs", _B, "Log without colours"),
     Option("registry-mirrors", "registry-mirror", _L, "Mirror of Docker Hub"),
+    Option("registries", "", _M, "Mirrors and addresses by registry"),
     Option("resolv-conf", "", _S, "The resolv.conf that containers' files are made from"),
     Option("rootless", "rootless", _B, "Rootless mode"),
     Option("seccomp-profile", "seccomp-profile", _S, "System call filter: builtin, unconfined or a file"),

@@ -27,6 +27,8 @@ from gantry.engine.create import Creator
 from gantry.engine.disk import Disk
 from gantry.engine.events import EventBus
 from gantry.engine.execs import Execs
+from gantry.engine.image_layers import LayerPuller
+from gantry.engine.image_pull import Puller
 from gantry.engine.images import Images
 from gantry.engine.lifecycle import Lifecycle
 from gantry.engine.networks import NetworkCases
@@ -36,6 +38,8 @@ from gantry.engine.volumes import VolumeCases
 from gantry.logs.reader import FileLogs
 from gantry.network.host import HostNetworks
 from gantry.network.settings import NetworkSettings, parse_pool
+from gantry.registry.client import RegistryClient
+from gantry.registry.settings import RegistryRule, RegistrySettings
 from gantry.runtime.manager import RuntimeManager
 from gantry.store.content import BlobStore
 from gantry.store.layers import OverlayLayers
@@ -75,6 +79,11 @@ class Assembly:
         logs = FileLogs()
 
         self._images = Images(self._state, content, snapshots, layers, leases, self._events)
+        self._registries = RegistryClient(registry_settings(config))
+        downloads = LayerPuller(content, snapshots, layers, self._owner, config.max_concurrent_downloads)
+        self._images.puller = Puller(
+            self._state, self._images.store, self._images.collector, leases, self._registries, downloads, self._owner
+        )
         self._system = System(
             machine,
             self._settings,
@@ -195,6 +204,7 @@ class Assembly:
         """Let go of everything, in reverse order."""
         await self._builder.close()
         await self._owner.close()
+        await self._registries.close()
         await self._runtime.close()
         await self._networks.stop()
         await run_blocking(self._state.close)
@@ -216,6 +226,22 @@ class Assembly:
             no_proxy=config.proxies.get("no-proxy", os.environ.get("NO_PROXY", "")),
             warnings=(*self._warnings, *config.warnings),
         )
+
+
+def registry_settings(config: Config) -> RegistrySettings:
+    """The registries' part of the configuration."""
+    rules = {name: RegistryRule(rule.mirrors, rule.server) for name, rule in config.registries.items()}
+    hub = rules.get("docker.io", RegistryRule())
+    if config.registry_mirrors:
+        rules["docker.io"] = RegistryRule((*config.registry_mirrors, *hub.mirrors), hub.server)
+    return RegistrySettings(
+        rules=rules,
+        insecure=config.insecure_registries,
+        proxies=config.proxies,
+        downloads=config.max_concurrent_downloads,
+        uploads=config.max_concurrent_uploads,
+        attempts=config.max_download_attempts,
+    )
 
 
 def network_settings(config: Config) -> NetworkSettings:

@@ -284,9 +284,7 @@ class ImageStore:
             about: dict[str, Any] = descriptor.platform or {}
             if descriptor.media_type not in documents.MANIFESTS or about.get("os") == "unknown":
                 continue
-            try:
-                self.content.stat(descriptor.digest)
-            except NotFound:
+            if not self._has_config(descriptor.digest):
                 continue
             has = Platform(
                 str(about.get("os", "linux")), str(about.get("architecture", "")), str(about.get("variant", ""))
@@ -299,6 +297,15 @@ class ImageStore:
                 f"image with reference {name} was found but does not provide the specified platform ({wanted})"
             )
         return present[0]
+
+    def _has_config(self, manifest: str) -> bool:
+        """Whether a platform is here: of others there may be the manifest alone."""
+        try:
+            data = self.content.read(manifest, documents.MANIFEST_LIMIT)
+            self.content.stat(documents.decode_manifest(data).config.digest)
+        except (NotFound, InvalidArgument):
+            return False
+        return True
 
     def reachable(self, image_id: str) -> set[str]:
         """The digests of everything that an image is made of, itself included."""

@@ -10,6 +10,7 @@ import msgspec
 from gantry.aio import run_blocking
 from gantry.engine.image_archive import ArchiveReader, Loaded
 from gantry.engine.image_garbage import Collector
+from gantry.engine.image_pull import Puller
 from gantry.engine.image_remove import Removal, Users
 from gantry.engine.image_save import write_archive
 from gantry.engine.image_store import ImageStore
@@ -31,7 +32,6 @@ from gantry.ports import (
     LeaseHandle,
     Leases,
     ProgressSink,
-    Puller,
     Snapshotter,
     State,
 )  # fmt: skip
@@ -63,7 +63,6 @@ class Images:
         layers: Layers,
         leases: Leases,
         events: Events,
-        puller: Puller | None = None,
     ) -> None:
         self.store = ImageStore(state, content, snapshots)
         self.collector = Collector(self.store, leases)
@@ -71,7 +70,7 @@ class Images:
         self._layers = layers
         self._leases = leases
         self._events = events
-        self._puller = puller
+        self.puller: Puller | None = None
         self.containers_using: Users = lambda _: []
 
     async def start(self) -> None:
@@ -349,11 +348,20 @@ class Images:
 
     async def pull(self, reference: str, platform: Platform | None, progress: ProgressSink, auth: str = "") -> Image:
         parsed = Reference.parse(reference)
-        if self._puller is None:
-            raise Unavailable(f'failed to resolve reference "{parsed}": this daemon has no registry client')
-        image_id = await self._puller.pull(parsed, platform, progress, auth)
+        image_id = await self._registry(parsed).pull(parsed, platform, progress, auth)
         await self._publish("pull", parsed.familiar, parsed.familiar_name)
         return await self.get(image_id, platform)
+
+    async def pull_all(self, repository: str, platform: Platform | None, progress: ProgressSink, auth: str) -> None:
+        """Fetch every tag of a repository."""
+        parsed = Reference.parse(repository, default_tag=False)
+        await self._registry(parsed).pull_all(parsed, platform, progress, auth)
+        await self._publish("pull", parsed.familiar_name, parsed.familiar_name)
+
+    def _registry(self, reference: Reference) -> Puller:
+        if self.puller is None:
+            raise Unavailable(f'failed to resolve reference "{reference}": this daemon has no registry client')
+        return self.puller
 
     # ---------------------------------------------------------------------------------------- deletion
 

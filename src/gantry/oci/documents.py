@@ -18,6 +18,26 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
+FOREIGN = frozenset(
+    {
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+    }
+)
+LAYERS = frozenset(
+    {
+        OCI_LAYER,
+        OCI_LAYER + "+gzip",
+        OCI_LAYER + "+zstd",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+    }
+)
 CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
@@ -66,6 +86,57 @@ def decode_manifest(data: bytes) -> Manifest:
 def decode_index(data: bytes) -> Index:
     index: Index = _decode(data, Index, "index")
     return index
+
+
+_NOTHING = (b"", b"null")
+
+
+class _Outline(msgspec.Struct, frozen=True, rename="camel"):
+    """What tells the kinds of documents apart."""
+
+    schema_version: int = 0
+    media_type: str = ""
+    config: msgspec.Raw = msgspec.Raw()
+    layers: msgspec.Raw = msgspec.Raw()
+    manifests: msgspec.Raw = msgspec.Raw()
+    fs_layers: msgspec.Raw = msgspec.Raw()
+
+
+def verified_type(data: bytes, announced: str) -> str:
+    """The media type of a manifest or index that came with the Content-Type `announced`.
+
+    Header, `mediaType` and content must agree (CVE-2021-41190); schema 1 is refused by name. Raises InvalidArgument.
+    """
+    if len(data) > MANIFEST_LIMIT:
+        raise InvalidArgument(f"manifest of {len(data)} bytes: at most {MANIFEST_LIMIT} are accepted")
+    try:
+        outline = msgspec.json.decode(data, type=_Outline)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgument(f"invalid manifest: {error}") from error
+    header = announced.partition(";")[0].strip().lower()
+    if header.startswith(SCHEMA_1) or outline.schema_version == 1 or bytes(outline.fs_layers) not in _NOTHING:
+        raise InvalidArgument(
+            "Docker Image manifest version 2, schema 1 is not supported: push the image again with a current "
+            "client, as schema 2 or as an OCI image"
+        )
+    known = INDEXES | MANIFESTS
+    if header in known and outline.media_type and outline.media_type != header:
+        raise InvalidArgument(
+            f"mediaType in manifest should be '{header}' not '{outline.media_type}': the registry and the document "
+            "contradict each other"
+        )
+    kind = header if header in known else outline.media_type
+    has_manifests = bytes(outline.manifests) not in _NOTHING
+    has_content = bytes(outline.config) not in _NOTHING or bytes(outline.layers) not in _NOTHING
+    if has_manifests and has_content:
+        raise InvalidArgument("a document with 'manifests' must not have 'config' or 'layers': refused")
+    if not kind and (has_manifests or has_content):
+        kind = OCI_INDEX if has_manifests else OCI_MANIFEST
+    if kind not in known:
+        raise InvalidArgument(f"unsupported media type {kind or header or 'of an unknown document'}")
+    if (kind in INDEXES and has_content) or (kind in MANIFESTS and has_manifests):
+        raise InvalidArgument(f"media-type: document is no {kind}: refused")
+    return kind
 
 
 def decode_config(data: bytes) -> ImageConfig:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from gantry.errors import InvalidArgument
-from gantry.oci.overlay import OPAQUE, OPAQUE_XATTR, WHITEOUT, is_whiteout
+from gantry.oci.overlay import OPAQUE, OPAQUE_XATTR, WHITEOUT, below, is_whiteout
 from gantry.oci.tar_reader import Entry, TarReader
 from gantry.oci.tree import OPEN_DIRECTORY, Directories, TreeWriter
 
@@ -31,6 +33,57 @@ def apply_layer(stream: BinaryIO, root: Path, lower: Sequence[Path] = ()) -> int
         writer.run()
         reader.drain()
         return writer.size
+    finally:
+        directories.forget()
+        os.close(descriptor)
+
+
+class Extracted(msgspec.Struct, frozen=True):
+    """A layer that was unpacked on its own. `implied` are directories that it has, but does not describe.
+
+    `size` is that of the layer's files in bytes.
+    """
+
+    size: int
+    implied: tuple[str, ...]
+    root_described: bool
+
+    def settle(self, root: Path, lower: Sequence[Path]) -> None:
+        """Make what the archive did not describe look as it does in the layers below (topmost first)."""
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directories = Directories(descriptor)
+        try:
+            if not self.root_described and lower:
+                status = lower[0].stat()
+                os.chown(descriptor, status.st_uid, status.st_gid)
+                os.chmod(descriptor, status.st_mode & 0o7777)
+                os.utime(descriptor, ns=(status.st_mtime_ns, status.st_mtime_ns))
+            for path in self.implied:
+                found = below(lower, path)
+                if found is None or not stat.S_ISDIR(found[1].st_mode):
+                    continue
+                try:
+                    opened = directories.get(path, create=False)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # a later entry has replaced it
+                os.chown(opened, found[1].st_uid, found[1].st_gid)
+                os.chmod(opened, found[1].st_mode & 0o7777)
+        finally:
+            directories.forget()
+            os.close(descriptor)
+
+
+def extract_layer(stream: BinaryIO, root: Path, *, bottom: bool) -> Extracted:
+    """As `apply_layer`, without knowing the layers below; `settle` does the rest when they are there."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directories = Directories(descriptor)
+    reader = TarReader(stream)
+    try:
+        writer = LayerWriter(reader, directories, bottom=bottom)
+        writer.run()
+        reader.drain()
+        implied = tuple(path for path in directories.made if path not in writer.described)
+        return Extracted(writer.size, implied, "" in writer.described)
     finally:
         directories.forget()
         os.close(descriptor)

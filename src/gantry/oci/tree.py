@@ -8,7 +8,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -50,6 +50,7 @@ class Directories:
         self._lower = lower
         self._resolve = resolve
         self._open: dict[str, int] = {}
+        self.made: dict[str, None] = {}  # the missing ones that were made, in their order
 
     def get(self, path: str, *, create: bool = True) -> int:
         """A descriptor of directory `path`, valid until the next call; missing ones are made where `create`."""
@@ -102,6 +103,7 @@ class Directories:
     def _make(self, parent: int, name: str, path: str) -> None:
         found = below(self._lower, path) if self._lower else None
         os.mkdir(name, 0o755, dir_fd=parent)
+        self.made[path] = None
         if found is not None and stat.S_ISDIR(found[1].st_mode):
             status = found[1]
             os.chown(name, status.st_uid, status.st_gid, dir_fd=parent, follow_symlinks=False)
@@ -176,6 +178,11 @@ class TreeWriter:
                 _set_time(name or ".", self._times[path], parent)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # replaced by a later entry
+
+    @property
+    def described(self) -> Collection[str]:
+        """The directories that the archive has entries for."""
+        return self._times.keys()
 
     def replaced(self, status: os.stat_result, parent: int, name: str) -> None:
         """A directory has taken the place of something else."""

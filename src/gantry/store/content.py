@@ -4,17 +4,25 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from gantry.errors import Internal, InvalidArgument, NotFound
+from gantry.errors import Conflict, Internal, InvalidArgument, NotFound
+from gantry.model import timestamp
 from gantry.model.digest import Digest
 from gantry.ports import BlobInfo
+from gantry.store.partial import PREFIX, RANGES, PartialFile
+
+_KEEP_PARTIAL = 86400 * 1_000_000_000  # nanoseconds
 
 
 class BlobStore:
-    """Implements `ports.ContentStore` in `root`. Unfinished writes live in `root/ingest` and go at the next start."""
+    """Implements `ports.ContentStore` in `root`.
+
+    Unfinished writes live in `root/ingest` and go at the next start; what came of a `partial` one stays for a day.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -23,8 +31,12 @@ class BlobStore:
         for directory in self._blobs.values():
             directory.mkdir(parents=True, exist_ok=True)
         self._ingest.mkdir(exist_ok=True)
+        self._partial = threading.Lock()
+        self._open: set[str] = set()
         for left in self._ingest.iterdir():
-            left.unlink()
+            if not left.name.startswith(PREFIX):
+                left.unlink()
+        self.forget_partials(older=_KEEP_PARTIAL)
         layout = root / "oci-layout"
         if not layout.exists():
             layout.write_text('{"imageLayoutVersion":"1.0.0"}')
@@ -66,6 +78,40 @@ class BlobStore:
 
     def writer(self) -> "FileWriter":
         return FileWriter(self._ingest / secrets.token_hex(8), self)
+
+    def partial(self, digest: str, size: int) -> PartialFile:
+        path = self._ingest / f"{PREFIX}{Digest(digest).hex}"
+        if not digest.startswith("sha256:"):
+            raise InvalidArgument(f"unsupported digest algorithm: {digest.partition(':')[0]}")
+        with self._partial:
+            if digest in self._open:
+                raise Conflict(f"content digest {digest}: locked: it is being written: unavailable")
+            self._open.add(digest)
+        return PartialFile(path, digest, size, self._publish, lambda: self._open.discard(digest))
+
+    def _publish(self, path: Path, digest: str) -> BlobInfo:
+        path.chmod(0o600)
+        path.rename(self.path(digest))
+        os.utime(self.path(digest))  # for the collector, it has been made now
+        return self.stat(digest)
+
+    def partials(self) -> int:
+        """The bytes on disk of what has come of unfinished blobs."""
+        return sum(path.stat().st_blocks * 512 for path in self._ingest.glob(f"{PREFIX}*"))
+
+    def forget_partials(self, among: Collection[str] | None = None, *, older: int = 0) -> int:
+        freed = 0
+        with self._partial:
+            for path in list(self._ingest.glob(f"{PREFIX}*")):
+                digest = "sha256:" + path.name.removeprefix(PREFIX).removesuffix(RANGES)
+                status = path.stat()
+                if digest in self._open or (among is not None and digest not in among):
+                    continue
+                if status.st_mtime_ns > timestamp.now() - older:
+                    continue
+                path.unlink()
+                freed += status.st_blocks * 512
+        return freed
 
     def publish_index(self, data: bytes) -> None:
         """Replace `index.json`. It is derived from the state and needs no fsync."""

@@ -16,7 +16,7 @@ from gantry.model.task import Mount
 from gantry.oci.compression import open_compressed
 from gantry.oci.diff import changes, write_layer
 from gantry.oci.documents import OCI_LAYER, chain_ids
-from gantry.oci.layer import apply_layer
+from gantry.oci.layer import Extracted, apply_layer, extract_layer
 from gantry.ports import LayerInfo
 from gantry.store.content import BlobStore
 from gantry.store.snapshots import OverlaySnapshotter
@@ -37,6 +37,7 @@ class OverlayLayers:
         self._mounts = mounts
         self._guard = threading.Lock()
         self._chains: dict[str, tuple[threading.Lock, int]] = {}
+        self._extracted: dict[str, Extracted] = {}
         mounts.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in mounts.iterdir():
             mount.unmount_all(left)
@@ -85,6 +86,51 @@ class OverlayLayers:
                 raise Internal(f"failed to register layer: {os.strerror(error.errno or 0).lower()}") from error
             raise
 
+    def extract(self, stream: BinaryIO, diff_id: str, *, bottom: bool, limit: int = -1) -> str:
+        key = EXTRACTING + secrets.token_hex(8)
+        self._snapshots.prepare(key, "")
+        try:
+            with span("unpack"), Readahead(open_compressed(stream), limit) as ahead:
+                made = extract_layer(cast("BinaryIO", ahead), self._snapshots.upper(key), bottom=bottom)
+                actual = ahead.digest()
+            _check(actual, diff_id)
+            while stream.read(_CHUNK):
+                continue  # what follows the compressed data belongs to the blob's digest
+        except BaseException as error:
+            self._snapshots.remove(key)
+            if isinstance(error, OSError):
+                raise Internal(f"failed to register layer: {os.strerror(error.errno or 0).lower()}") from error
+            raise
+        with self._guard:
+            self._extracted[key] = made
+        return key
+
+    def place(self, key: str, diff_id: str, parent: str) -> str:
+        chain = chain_ids([parent, diff_id])[1] if parent else diff_id
+        with self._guard:
+            made = self._extracted.pop(key, None)
+        if made is None:
+            raise NotFound(f"snapshot {key} does not exist: not found")
+        try:
+            with self._only_one(chain):
+                if parent:
+                    made.settle(self._snapshots.upper(key), self._snapshots.layers(parent))
+                self._snapshots.commit(chain, key, made.size, parent)
+        except Conflict:
+            self._snapshots.remove(key)  # the chain has come by another way: the content is the same
+        except BaseException as error:
+            self._snapshots.remove(key)
+            if isinstance(error, OSError):
+                raise Internal(f"failed to register layer: {os.strerror(error.errno or 0).lower()}") from error
+            raise
+        return chain
+
+    def drop(self, key: str) -> None:
+        with self._guard:
+            if self._extracted.pop(key, None) is None:
+                return
+        self._snapshots.remove(key)
+
     def _apply(self, key: str, digest: str, diff_id: str) -> int:
         stack = self._snapshots.layers(key)
         with self._content.open(digest) as blob:
@@ -93,8 +139,7 @@ class OverlayLayers:
             with Readahead(open_compressed(blob)) as ahead:
                 size = apply_layer(cast("BinaryIO", ahead), stack[0], stack[1:])
                 actual = ahead.digest()
-        if actual != diff_id:
-            raise InvalidArgument(f"wrong diff id calculated on extraction {actual}, expected {diff_id}")
+        _check(actual, diff_id)
         return size
 
     def capture(self, key: str) -> LayerInfo:
@@ -124,10 +169,14 @@ class OverlayLayers:
 
 
 class Readahead:
-    """Reads and hashes (and so decompresses) a stream in a thread of its own, a few chunks ahead of its reader."""
+    """Reads and hashes (and so decompresses) a stream in a thread of its own, a few chunks ahead of its reader.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    More than `limit` bytes (-1: any number) are refused.
+    """
+
+    def __init__(self, stream: BinaryIO, limit: int = -1) -> None:
         self._stream = stream
+        self._left = limit
         self._hash = hashlib.sha256()
         self._queue: queue.Queue[bytes | Exception] = queue.Queue(_AHEAD)
         self._stop = threading.Event()
@@ -139,6 +188,7 @@ class Readahead:
         try:
             while not self._stop.is_set():
                 data = self._stream.read(_CHUNK)
+                self._count(len(data))
                 self._hash.update(data)
                 self._queue.put(data)
                 if not data:
@@ -158,6 +208,11 @@ class Readahead:
         data = self._rest if size < 0 else self._rest[:size]
         self._rest = self._rest[len(data) :]
         return data
+
+    def _count(self, size: int) -> None:
+        if 0 <= self._left < size:
+            raise InvalidArgument("the layer expands to more than its compressed size allows: refused")
+        self._left -= size if self._left >= 0 else 0
 
     def digest(self) -> str:
         """The digest of everything, once `read` has come to the end."""

@@ -135,15 +135,20 @@ class OverlaySnapshotter:
     def mounts(self, key: str) -> tuple[Mount, ...]:
         return self._mounts(self._get(key))
 
-    def commit(self, name: str, key: str, size: int = -1) -> None:
-        """`size` spares counting the bytes where the caller knows them."""
+    def commit(self, name: str, key: str, size: int = -1, parent: str = "") -> None:
+        """`size` spares counting the bytes where the caller knows them; `parent` puts a bottom one on top of it."""
         with self._lock:
             record = self._get(key)
             if name in self._records:
                 raise Conflict(f"snapshot {name!r}: already exists")
             if record.kind != "active":
                 raise Conflict(f"snapshot {key!r} is not active")
-            made = msgspec.structs.replace(record, key=name, kind="committed", size=size, boot=self._boot)
+            above = self._records.get(parent)
+            if parent and (record.parent not in ("", parent) or above is None or above.kind != "committed"):
+                raise NotFound(f"parent snapshot {parent} does not exist: not found")
+            made = msgspec.structs.replace(
+                record, key=name, kind="committed", size=size, boot=self._boot, parent=parent or record.parent
+            )
             with self._state.update() as tx:
                 tx.put(_SNAPSHOTS, name, made)
                 tx.delete(_SNAPSHOTS, key)

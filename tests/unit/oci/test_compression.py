@@ -7,11 +7,11 @@ import lzma
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gantry.errors import InvalidArgument
-from gantry.oci.compression import open_compressed
+from gantry.oci.compression import detect, open_compressed
 from gantry.oci.zstandard import zstd
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -27,6 +27,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 @settings(max_examples=15, deadline=None)
 @given(data=st.binary(max_size=5000), step=st.integers(1, 700))
 def test_round_trip(kind: str, data: bytes, step: int) -> None:
+    assume(kind != "plain" or not detect(data))
     stream = open_compressed(io.BytesIO(COMPRESS[kind](data)))
     assert b"".join(iter(lambda: stream.read(step), b"")) == data
     assert open_compressed(io.BytesIO(COMPRESS[kind](data))).read() == data

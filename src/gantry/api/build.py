@@ -1,22 +1,27 @@
 """The `/build` operations of the Engine API."""
 
 import re
+from time import monotonic
 
+import msgspec
 from aiohttp import web
 
-from gantry.api.query import boolean, filters, integer
+from gantry.api.query import boolean, filters, integer, json_body
 from gantry.api.routing import Route
 from gantry.api.stream import JSONStream
 from gantry.build.builder import Builder
 from gantry.build.errors import DockerfileError, code_of
 from gantry.build.options import BuildOptions
-from gantry.errors import GantryError, InvalidArgument, Unsupported
+from gantry.errors import GantryError, InvalidArgument, Unavailable, Unsupported
 from gantry.model.container import HostConfig
+from gantry.model.identity import new_id
 from gantry.model.platform import Platform
 from gantry.wire import build as wire
 
 _PRUNE_FILTERS = frozenset({"until", "unused-for", "id", "parent", "type", "description", "inuse", "shared", "private"})
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|m|s|ms))+")
+_SECRETS_LIMIT = 8 << 20  # bytes of JSON
+_SECRETS_WAITING, _SECRETS_SECONDS = 64, 60.0
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -26,16 +31,37 @@ def routes(builder: Builder) -> list[Route]:
         Route("POST", "/build", handlers.build),
         Route("POST", "/build/prune", handlers.prune),
         Route("POST", "/build/cancel", handlers.cancel),
+        Route("POST", "/_gantry/build/secrets", handlers.secrets),
     ]
 
 
 class _Handlers:
     def __init__(self, builder: Builder) -> None:
         self._builder = builder
+        self._secrets: dict[str, tuple[float, dict[str, bytes]]] = {}
+
+    async def secrets(self, request: web.Request) -> web.StreamResponse:
+        """Leave secrets, `{"id": "base64"}`, for one build that names the answer's `ID` within a minute."""
+        values = wire.decode_secrets(await json_body(request, _SECRETS_LIMIT))
+        now = monotonic()
+        self._secrets = {key: kept for key, kept in self._secrets.items() if kept[0] > now}
+        if len(self._secrets) >= _SECRETS_WAITING:
+            raise Unavailable("too many builds that have left secrets have not begun")
+        key = new_id()
+        self._secrets[key] = now + _SECRETS_SECONDS, values
+        return web.json_response({"ID": key}, status=201)
+
+    def _take_secrets(self, key: str) -> dict[str, bytes]:
+        until, values = self._secrets.pop(key, (0.0, {}))
+        if key and until <= monotonic():
+            raise InvalidArgument("the secrets of this build are not here any more: send them again")
+        return values
 
     async def build(self, request: web.Request) -> web.StreamResponse:
         """Docker's progress messages; `progress=vertex` asks for `vertex`, `status` and `log` objects instead."""
         options = _options(request)
+        secrets = self._take_secrets(request.query.get("secrets", ""))
+        options = msgspec.structs.replace(options, secrets=secrets)
         stream = JSONStream(request)
         vertexes = request.query.get("progress") == "vertex"
         try:
@@ -107,8 +133,14 @@ def _options(request: web.Request) -> BuildOptions:
         network="default" if network == "bridge" else network,
         host_config=_host_config(request),
         host_ca=boolean(request, "hostca"),
+        contexts=_texts(wire.decode_map(query.get("contexts", ""), "contexts")),
+        agents=_texts(wire.decode_map(query.get("ssh", ""), "ssh")),
         auths=wire.decode_registry_config(request.headers.get("X-Registry-Config", "")),
     )
+
+
+def _texts(found: dict[str, str | None]) -> dict[str, str]:
+    return {key: value for key, value in found.items() if value}
 
 
 def _host_config(request: web.Request) -> HostConfig:

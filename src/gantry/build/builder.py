@@ -1,5 +1,6 @@
 """The builder: a request and a context become an image."""
 
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 from gantry.aio import run_blocking
 from gantry.build import context as contexts
 from gantry.build.cache import CacheRecord, StepCache
+from gantry.build.cache_mounts import CacheMounts
 from gantry.build.errors import DockerfileError
+from gantry.build.mount_points import Lent
 from gantry.build.options import BuildOptions
 from gantry.build.parser import parse
 from gantry.build.plan import Plan, Planner
@@ -72,11 +75,15 @@ class Builder:
         self._kitchen = Kitchen(runtime, streams, networks, "", default_runtime)
         self._workspace = Workspace(instance, images, snapshots, layers, runtime, networks)
         self._cache = StepCache(state, images)
+        self._cache_mounts = CacheMounts(instance.data_root / "build" / "cache", state)
+        self._private = instance.exec_root / "build"  # secrets, while a step sees them
         self._solver: Solver[BuildState] = Solver(self._cache, parallel=parallel)
 
     async def recover(self) -> None:
         """Remove what builds of a killed daemon left. Call it once, before the first build."""
         await self._workspace.recover()
+        await self._cache_mounts.recover()
+        await run_blocking(shutil.rmtree, self._private, ignore_errors=True)
 
     async def close(self) -> None:
         """Stop every build, and leave nothing of them."""
@@ -128,7 +135,11 @@ class Builder:
         kitchen = self._kitchen
         if options.host_ca or (self._host_ca and self._ca_bundle):
             kitchen = Kitchen(kitchen.runtime, kitchen.streams, kitchen.networks, self._ca_bundle, kitchen.runtime_name)
-        tools = Tools(self._workspace, kitchen, options, arguments, directory, scratch, dockerfile.escape)
+        named = await contexts.named(options.contexts, directory, scratch)
+        tools = Tools(
+            self._workspace, kitchen, options, arguments, directory, scratch, dockerfile.escape, named,
+            self._cache_mounts, Lent(options.secrets, options.agents), self._private,
+        )  # fmt: skip
         plan: Plan | None = None
         try:
             plan = await Planner(tools, Stages(dockerfile, arguments), self._resolver(options, renderer)).plan()
@@ -155,7 +166,7 @@ class Builder:
         text = ""
         if options.remote:
             text = await contexts.fetch(options.remote, directory, scratch)
-        else:
+        if not options.remote or contexts.any_sent(options.contexts):
             await contexts.receive(read, directory)
         if text:
             return "Dockerfile", text.encode()

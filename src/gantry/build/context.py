@@ -5,15 +5,15 @@ import concurrent.futures
 import os
 import posixpath
 import re
-import shutil
 import stat
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from gantry.aio import TaskOwner, run_blocking
 from gantry.build.copy import archive_at
 from gantry.build.fetch import download, is_git, is_url
+from gantry.build.git import clone, parse_git
 from gantry.build.parser import MAX_SIZE
 from gantry.errors import GantryError, Internal, InvalidArgument, Unavailable, Unsupported
 from gantry.linux.openat2 import open_directory, openat2
@@ -23,13 +23,9 @@ from gantry.oci import archive
 Read = Callable[[], Awaitable[bytes]]
 _IGNORE = ".dockerignore"
 _MAX_IGNORE = 4 << 20
-_REF = re.compile(r"[A-Za-z0-9_.][\w./@^~+-]*")
-_GIT_TIMEOUT = 600.0
-# Nothing of the daemon's own git configuration counts, nothing on its disk is a repository, no hook runs.
-_GIT = (
-    "git", "-c", "core.hooksPath=/dev/null", "-c", "protocol.file.allow=never", "-c", "protocol.ext.allow=never",
-    "-c", "core.fsmonitor=false", "-c", "core.symlinks=true", "-c", "advice.detachedHead=false",
-)  # fmt: skip
+CONTEXT_PREFIX = ".gantry-context-"
+_IMAGE = "docker-image://"
+_SENT = re.compile(r"context:([0-9]{1,3})")
 
 
 class BodyReader:
@@ -100,7 +96,7 @@ async def fetch(remote: str, directory: Path, scratch: Path) -> str:
     if remote == "client-session":
         raise Unsupported("a context from a client session needs BuildKit: build with DOCKER_BUILDKIT=0")
     if is_git(remote):
-        await clone(remote, directory, scratch)
+        await clone(parse_git(remote), directory, scratch)
         return ""
     if not is_url(remote):
         raise InvalidArgument(f"remote must be a git repository or an http(s) URL: {remote[:128]}")
@@ -128,72 +124,49 @@ def _take(path: Path, directory: Path) -> str:
     return path.read_text("utf-8", "replace")
 
 
-def split_git(remote: str) -> tuple[str, str, str]:
-    """(URL, ref, subdirectory) of `URL#ref:subdirectory`; raises InvalidArgument for a ref that is an option."""
-    url, _, fragment = remote.partition("#")
-    ref, _, subdirectory = fragment.partition(":")
-    if url.startswith("github.com/"):
-        url = f"https://{url}"
-    if url.startswith("-") or (ref and not _REF.fullmatch(ref)):
-        raise InvalidArgument(f"invalid git reference: {remote[:128]}")
-    return url, ref, subdirectory
+# ------------------------------------------------------------------------------------ named contexts
 
 
-async def clone(remote: str, directory: Path, scratch: Path) -> None:
-    """Fetch one commit, and make the context of it or of its subdirectory."""
-    url, ref, subdirectory = split_git(remote)
-    if not shutil.which("git"):
-        raise Unavailable("a git context needs git: apt-get install git")
-    checkout = scratch / "checkout"
-    await run_blocking(checkout.mkdir)
-    await _git(checkout, scratch, "init", "--quiet")
-    await _git(checkout, scratch, "remote", "add", "origin", "--", url)
-    await _git(checkout, scratch, "fetch", "--quiet", "--depth=1", "--no-tags", "origin", "--", ref or "HEAD")
-    await _git(checkout, scratch, "checkout", "--quiet", "FETCH_HEAD")
-    await _git(checkout, scratch, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
-    await run_blocking(_take_checkout, checkout, subdirectory, directory)
+def any_sent(sources: Mapping[str, str]) -> bool:
+    """Whether some named context comes in the request's body."""
+    return any(map(_SENT.fullmatch, sources.values()))
 
 
-async def _git(checkout: Path, home: Path, *arguments: str) -> None:
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath), "HOME": str(home), "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_NOSYSTEM": "1", "GIT_ALLOW_PROTOCOL": "http:https:git:ssh", "LC_ALL": "C",
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-    }  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        *_GIT, "-C", str(checkout), *arguments, env=environment, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+def _take_out(sent: Path, place: Path) -> bool:
+    """Move a directory that came with the main context; a link in its place is none."""
     try:
-        async with asyncio.timeout(_GIT_TIMEOUT):
-            _, said = await process.communicate()
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode:
-        reason = " ".join(said.decode("utf-8", "replace").split())[-400:]
-        raise InvalidArgument(f"failed to load git context: git {arguments[0]}: {reason}")
+        if not stat.S_ISDIR(sent.lstat().st_mode):
+            return False
+    except OSError:
+        return False
+    sent.rename(place)
+    return True
 
 
-def _take_checkout(checkout: Path, subdirectory: str, directory: Path) -> None:
-    """Move the subdirectory's entries; it is looked up inside the checkout, whatever links say."""
-    root = os.open(checkout, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            chosen = open_directory(root, subdirectory)
-        except OSError as error:
-            raise InvalidArgument(f"failed to load git context: {subdirectory}: no such directory") from error
-        target = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            for name in os.listdir(chosen):  # noqa: PTH208
-                if name != ".git":
-                    os.rename(name, name, src_dir_fd=chosen, dst_dir_fd=target)
-        finally:
-            os.close(chosen)
-            os.close(target)
-    finally:
-        os.close(root)
+async def named(sources: Mapping[str, str], directory: Path, scratch: Path) -> dict[str, Path | str]:
+    """Named contexts, each as its directory or as the name of an image. Raises InvalidArgument.
+
+    A source is `docker-image://NAME`, the URL of a repository or an archive, or `context:N`: the directory
+    `.gantry-context-N` that came in the main context, and is taken out of it here.
+    """
+    found: dict[str, Path | str] = {}
+    (scratch / "contexts").mkdir()
+    for number, (name, source) in enumerate(sources.items()):
+        place = scratch / "contexts" / str(number)
+        if source.startswith(_IMAGE):
+            found[name] = source.removeprefix(_IMAGE)
+            continue
+        if sent := _SENT.fullmatch(source):
+            if not await run_blocking(_take_out, directory / f"{CONTEXT_PREFIX}{sent[1]}", place):
+                raise InvalidArgument(f"context {name} was announced and not sent")
+        else:
+            await run_blocking(place.mkdir)
+            own = scratch / f"fetch-{number}"
+            await run_blocking(own.mkdir)
+            if await fetch(source, place, own):
+                raise InvalidArgument(f"context {name}: {source} is neither a repository nor an archive")
+        found[name] = place
+    return found
 
 
 # ------------------------------------------------------------------------------------ the Dockerfile in it

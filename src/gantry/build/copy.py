@@ -15,13 +15,14 @@ from gantry.build.copy_files import Rules, Target, copy_path, parse_chmod, write
 from gantry.build.digest import source_digest
 from gantry.build.errors import StepFailed
 from gantry.build.fetch import Download, download, file_name, is_git, is_url
+from gantry.build.git import GitSource, clone, parse_git
 from gantry.build.metadata import config_text
 from gantry.build.owner import resolve_owner
 from gantry.build.progress import StepLog
 from gantry.build.selection import select
 from gantry.build.state import BuildState, key_of
 from gantry.build.workspace import Definition, Workspace
-from gantry.errors import Internal, InvalidArgument, Unsupported
+from gantry.errors import GantryError, Internal, InvalidArgument
 from gantry.linux.openat2 import openat2
 from gantry.model.ignore import IgnoreMatcher
 from gantry.oci import archive
@@ -45,7 +46,17 @@ class CopySpec(msgspec.Struct, frozen=True):
     chmod: str = ""
     exclude: tuple[str, ...] = ()
     checksum: str = ""
+    keep_git_dir: bool = False
+    parents: bool = False
     unpack: bool | None = None
+
+
+class Checkout(msgspec.Struct, frozen=True):
+    """A repository's files at one commit, fetched for an ADD."""
+
+    source: GitSource
+    directory: Path
+    commit: str
 
 
 class CopyOp:
@@ -60,6 +71,8 @@ class CopyOp:
         self._context = context
         self._scratch = scratch
         self._downloads: dict[str, Download] = {}
+        self._repositories: dict[str, GitSource] = {}
+        self._checkouts: dict[str, Checkout] = {}
         self._label = ""
         # The context and the downloads belong to one build and go away with it.
         self.shareable = context is None
@@ -70,8 +83,8 @@ class CopyOp:
 
     def _check(self, source: str) -> None:
         if self._spec.name == "ADD" and is_git(source):
-            raise Unsupported(f"ADD {source}: git repositories are not supported as a source; clone in a RUN step")
-        if is_url(source):
+            self._repositories[source] = parse_git(source)
+        elif is_url(source):
             if self._spec.name != "ADD":
                 raise StepFailed("source can't be a URL for COPY")
             if self._spec.destination.endswith("/") and not file_name(source):
@@ -99,7 +112,8 @@ class CopyOp:
         return key_of(
             inputs[0].identity, config_text(self._definition), spec.name, "\0".join(spec.sources), spec.destination,
             *(text for document in spec.documents for text in document), spec.chown, spec.chmod,
-            "\0".join(spec.exclude), str(spec.unpack),
+            "\0".join(spec.exclude), str(spec.unpack), *(("parents",) if spec.parents else ()),
+            *(("keep git",) if spec.keep_git_dir else ()),
         )  # fmt: skip
 
     @asynccontextmanager
@@ -117,20 +131,25 @@ class CopyOp:
             paths = self._paths(root)
             owners = self._context is None and not self._spec.chown
             kind, digest = source_digest(root, paths, owners=owners, excluded=self._excluded())
+            if self._spec.parents:
+                digest = key_of(digest, *paths)
         except OSError as error:
             raise _failed(self._spec.name, error) from error
         finally:
             os.close(root)
-        fetched = [self._downloads[url].digest for url in self._spec.sources if is_url(url)]
+        fetched = [got.digest for got in self._downloads.values()]
+        fetched += [f"{got.commit} {got.source.subdirectory}" for got in self._checkouts.values()]
         if not fetched:
             return kind, digest
-        return ("file", fetched[0][7:]) if len(fetched) == 1 and not paths else ("multi", key_of(digest, *fetched))
+        if len(self._spec.sources) == 1 and self._downloads:
+            return "file", fetched[0][7:]
+        return "multi", key_of(digest, *fetched)
 
     def _paths(self, root: int) -> list[str]:
         """The chosen paths of the source tree, in the order of the instruction."""
         found: list[str] = []
         for source in self._spec.sources:
-            if is_url(source):
+            if self._is_remote(source):
                 continue
             try:
                 found += select(root, source)
@@ -139,17 +158,23 @@ class CopyOp:
                     missing = f"file not found in build context or excluded by .dockerignore: stat {source}"
                     raise StepFailed(f"{self._spec.name} failed: {missing}: file does not exist") from error
                 raise StepFailed(f"{self._spec.name} failed: stat {source}: file does not exist") from error
-        if not found and not self._spec.documents and not any(map(is_url, self._spec.sources)):
+        if not found and not self._spec.documents and not any(map(self._is_remote, self._spec.sources)):
             raise StepFailed(f"{self._spec.name} failed: no source files were specified")
         if len(found) + len(self._spec.documents) > 1 and not self._spec.destination.endswith("/"):
             raise _many(self._spec.name)
         return list(dict.fromkeys(found))
+
+    def _is_remote(self, source: str) -> bool:
+        return source in self._repositories or is_url(source)
 
     def _excluded(self) -> Callable[[str], bool] | None:
         return IgnoreMatcher(self._spec.exclude).excludes if self._spec.exclude else None
 
     async def _fetch(self, log: StepLog | None) -> None:
         for number, url in enumerate(self._spec.sources):
+            if url in self._repositories:
+                await self._clone(url, self._scratch / f"git-{id(self):x}-{number}")
+                continue
             if not is_url(url) or url in self._downloads:
                 continue
             try:
@@ -159,6 +184,21 @@ class CopyOp:
             if self._spec.checksum and got.digest != self._spec.checksum:
                 raise StepFailed(f"digest mismatch {got.digest}: {self._spec.checksum}")
             self._downloads[url] = got
+
+    async def _clone(self, url: str, scratch: Path) -> None:
+        if url in self._checkouts:
+            return
+        spec, source = self._spec, self._repositories[url]
+        source = msgspec.structs.replace(
+            source, checksum=spec.checksum or source.checksum, keep_git_dir=spec.keep_git_dir or source.keep_git_dir
+        )
+        directory = scratch / "tree"
+        await run_blocking(directory.mkdir, parents=True)
+        try:
+            commit = await clone(source, directory, scratch)
+        except GantryError as error:
+            raise StepFailed(f"ADD failed: {error.message}") from error
+        self._checkouts[url] = Checkout(source, directory, commit)
 
     # ------------------------------------------------------------------------------------------ work
 
@@ -190,10 +230,14 @@ class CopyOp:
             paths = self._paths(from_root)
             into = spec.destination.endswith("/")
             for path in paths:
-                if not self._unpacked(from_root, path, target, tree, rules):
+                if spec.parents:
+                    self._copy_with_parents(from_root, path, tree, rules)
+                elif not self._unpacked(from_root, path, target, tree, rules):
                     copy_path(from_root, path, tree, spec.destination, rules, into=into)
             for url in spec.sources:
-                if is_url(url):
+                if url in self._checkouts:
+                    self._add_checkout(self._checkouts[url], tree, rules)
+                elif is_url(url):
                     self._add_download(self._downloads[url], target, tree, rules)
             for name, text in spec.documents:
                 place = posixpath.join(spec.destination, name) if self._is_directory(tree) else spec.destination
@@ -203,6 +247,23 @@ class CopyOp:
         finally:
             os.close(from_root)
             os.close(to_root)
+
+    def _copy_with_parents(self, root: int, path: str, tree: Target, rules: Rules) -> None:
+        """Copy to the same place below the destination; what stands before `/./` in the pattern does not count."""
+        kept = path
+        for pattern in self._spec.sources:
+            before, pivot, _ = pattern.lstrip("/").partition("/./")
+            depth = len([part for part in before.split("/") if part not in ("", ".")]) if pivot else 0
+            if path in select(root, pattern):
+                kept = "/".join(path.split("/")[depth:])
+                break
+        place = posixpath.join(self._spec.destination, kept)
+        opened = openat2(root, path or ".", os.O_PATH)
+        try:
+            directory = stat.S_ISDIR(os.fstat(opened).st_mode)
+        finally:
+            os.close(opened)
+        copy_path(root, path, tree, place if directory else posixpath.dirname(place) + "/", rules, into=True)
 
     def _is_directory(self, tree: Target) -> bool:
         return self._spec.destination.endswith("/") or tree.is_directory(self._spec.destination)
@@ -221,6 +282,13 @@ class CopyOp:
     def _unpack(self, file: BinaryIO, target: Path, tree: Target, rules: Rules) -> None:
         os.close(tree.directory(self._spec.destination, rules))
         archive.unpack(target, self._spec.destination, file, chown=rules.owner if self._spec.chown else None)
+
+    def _add_checkout(self, got: Checkout, tree: Target, rules: Rules) -> None:
+        root = os.open(got.directory, _ROOT)
+        try:
+            copy_path(root, "", tree, self._spec.destination, rules, into=True)
+        finally:
+            os.close(root)
 
     def _add_download(self, got: Download, target: Path, tree: Target, rules: Rules) -> None:
         with got.path.open("rb") as file:

@@ -10,6 +10,8 @@ class BuildOptions(msgspec.Struct, frozen=True):
     """`POST /build` after decoding. `build_args` with None have no value of their own.
 
     `auths` are X-Registry-Auth values by registry, `host_config` the limits and hosts of RUN steps.
+    `contexts` are the named ones (see `context.named`). `secrets` are by id, `agents` are sockets of SSH agents on the
+    daemon's host by id.
     """
 
     tags: tuple[str, ...] = ()
@@ -28,3 +30,6 @@ class BuildOptions(msgspec.Struct, frozen=True):
     host_config: HostConfig = HostConfig()
     host_ca: bool = False
     auths: dict[str, str] = {}
+    contexts: dict[str, str] = {}
+    secrets: dict[str, bytes] = {}
+    agents: dict[str, str] = {}

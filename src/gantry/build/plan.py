@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 
@@ -11,8 +12,8 @@ from gantry.build.expand import expand
 from gantry.build.metadata import SourceOp
 from gantry.build.parser import parse_trigger
 from gantry.build.solver import Vertex
-from gantry.build.stage_builder import BuildVertex, StageBuilder, Tools
-from gantry.build.stages import Stage, Stages
+from gantry.build.stage_builder import BuildVertex, Origin, StageBuilder, Tools
+from gantry.build.stages import Stage, Stages, origins
 from gantry.build.state import BuildState
 from gantry.errors import GantryError
 from gantry.model.container import ContainerConfig
@@ -71,7 +72,7 @@ class Planner:
         for key, value in sorted(self._tools.options.labels.items()):
             label = ins.Label(text=f"LABEL {key}={value}", pairs=((key, value),), expand=False)
             steps[-1].ends_stage = False
-            steps.append(Step(label.text, [builder.add(label, f"[label] {label.text}")], ends_stage=True))
+            steps.append(Step(label.text, [builder.add(label, f"[label] {label.text}", {})], ends_stage=True))
         return Plan(builder.vertex, steps, builder.config)
 
     # ---------------------------------------------------------------------------------------- images
@@ -91,10 +92,17 @@ class Planner:
     async def _prefetch(self, stages: list[Stage]) -> None:
         """Find all base images at once: where they must be fetched, they are fetched side by side."""
         wanted = dict.fromkeys(
-            (stage.base, self._platform(stage)) for stage in stages if stage.base_stage < 0 and stage.base != SCRATCH
+            (name, self._platform(stage)) for stage in stages if (name := self._base(stage)) and name != SCRATCH
         )
         states = await asyncio.gather(*(self._resolve(name, platform) for name, platform in wanted))
         self._found.update(zip(wanted, states, strict=True))
+
+    def _base(self, stage: Stage) -> str:
+        """The name of the image below a stage, "" where something else is."""
+        named = self._tools.contexts.get(stage.base)
+        if isinstance(named, Path):
+            return ""
+        return named or ("" if stage.base_stage >= 0 else stage.base)
 
     async def _image(self, name: str) -> BuildVertex:
         """The vertex of an image that `--from` names."""
@@ -119,17 +127,20 @@ class Planner:
         def name(position: int, text: str) -> str:
             return f"[{stage.shown + ' ' if several else ''}{position}/{count}] {text}"
 
-        if stage.base_stage >= 0:
+        named, base = self._tools.contexts.get(stage.base), self._base(stage)
+        if stage.base_stage >= 0 and named is None:
             below = await self._stage(stage.base_stage)
             builder = StageBuilder(self._tools, below.vertex, BuildState(config=below.config, author=below.author))
             head = Step(stage.head.text, [below.vertex], stage.head.start, stage.head.end, on_stage=True)
         else:
-            if stage.base == SCRATCH:
+            if base in ("", SCRATCH):
                 state = BuildState(platform=self._platform(stage) or Platform.host())
             else:
-                state = self._found[stage.base, self._platform(stage)]
+                state = self._found[base, self._platform(stage)]
             vertex = Vertex(SourceOp(state), (), name(1, f"FROM {stage.base}"))
             builder = StageBuilder(self._tools, vertex, state)
+            if isinstance(named, Path):
+                vertex = builder.add_tree(named, f"[context {stage.base}] load from the client")
             head = Step(stage.head.text, [vertex], stage.head.start, stage.head.end)
         triggers = [parse_trigger(text) for text in builder.take_triggers()]
         head.triggers = len(triggers)
@@ -145,8 +156,12 @@ class Planner:
         return builder
 
     async def _instruction(self, stage: Stage, builder: StageBuilder, each: ins.Instruction, name: str) -> BuildVertex:
-        source: BuildVertex | None = None
-        if isinstance(each, ins.Copy) and not isinstance(each, ins.Add) and each.source:
-            found = self._stages.source(each.source, stage.number, each.start)
-            source = (await self._stage(found)).vertex if found >= 0 else await self._image(each.source)
-        return builder.add(each, name, source)
+        return builder.add(each, name, {origin: await self._origin(stage, each, origin) for origin in origins(each)})
+
+    async def _origin(self, stage: Stage, each: ins.Instruction, name: str) -> Origin:
+        """What a name after `from` means: a named context comes before a stage, a stage before an image."""
+        named = self._tools.contexts.get(name)
+        if named is not None:
+            return named if isinstance(named, Path) else await self._image(named)
+        found = self._stages.source(name, stage.number, each.start)
+        return (await self._stage(found)).vertex if found >= 0 else await self._image(name)

@@ -11,6 +11,7 @@ import msgspec
 from gantry.aio import run_blocking
 from gantry.build.errors import StepFailed
 from gantry.build.metadata import config_text
+from gantry.build.mount_points import StepMounts, Stubs
 from gantry.build.progress import StepLog
 from gantry.build.state import BuildState, key_of
 from gantry.build.workspace import Active, Definition, Workspace
@@ -55,48 +56,86 @@ class RunSpec(msgspec.Struct, frozen=True):
 
 
 class RunOp:
-    shareable = True
-
-    def __init__(self, workspace: Workspace, kitchen: Kitchen, spec: RunSpec, definition: Definition) -> None:
+    def __init__(
+        self, workspace: Workspace, kitchen: Kitchen, spec: RunSpec, definition: Definition, mounts: StepMounts
+    ) -> None:
         self._workspace = workspace
         self._kitchen = kitchen
         self._spec = spec
         self._definition = definition
+        self._mounts = mounts
+        # A context belongs to one build and goes away with it.
+        self.shareable = not mounts.reads_context
 
     def cache_key(self, inputs: Sequence[BuildState]) -> str:
+        return "" if self._mounts.reads_context else self._key(inputs)
+
+    def _key(self, inputs: Sequence[BuildState]) -> str:
         spec = self._spec
+        mounts = (self._mounts.definition(inputs),) if self._mounts else ()
         return key_of(
             "run", inputs[0].identity, self._definition.created_by, config_text(self._definition), spec.user, spec.cwd,
             spec.network, *("\0".join(part) for part in (spec.args, spec.env, spec.build_args)),
-            *(text for script in spec.scripts for text in script),
+            *(text for script in spec.scripts for text in script), *mounts,
         )  # fmt: skip
 
-    async def content_key(self, inputs: Sequence[BuildState]) -> str:  # noqa: ARG002
-        return ""
+    async def content_key(self, inputs: Sequence[BuildState]) -> str:
+        if not self._mounts.reads_context:
+            return ""
+        return key_of("run-with-context", self._key(inputs), await run_blocking(self._mounts.contents))
 
     async def run(self, inputs: Sequence[BuildState], log: StepLog) -> BuildState:
         parent = inputs[0]
         async with self._workspace.active(parent) as active:
-            code = await self._execute(active, parent, log)
+            code = await self._execute(active, inputs, log)
             if code:
                 command = " ".join(self._spec.args)
                 raise StepFailed(f"The command '{command}' returned a non-zero code: {code}", code=code)
             layer, chain = await self._workspace.commit(active, parent)
             return await self._workspace.image(parent, self._definition, layer, chain)
 
-    async def _execute(self, active: Active, parent: BuildState, log: StepLog) -> int:
+    async def _execute(self, active: Active, inputs: Sequence[BuildState], log: StepLog) -> int:
         """Run the command to its end; whatever happens, no process, mount or interface is left."""
         log.status(CONTAINER, text=short_id(active.id))
         scratch = await self._workspace.scratch()
         try:
-            mounts = [await run_blocking(_script, scratch, name, text) for name, text in self._spec.scripts]
-            return await self._in_container(active, parent, str(scratch / "log"), tuple(mounts), log)
+            scripts = [await run_blocking(_script, scratch, name, text) for name, text in self._spec.scripts]
+            if not self._mounts:
+                return await self._to_its_end(active, inputs[0], scratch, tuple(scripts), (), log)
+            async with self._workspace.mounted(active.mounts) as root:
+                stubs = await run_blocking(Stubs, root, self._mounts.targets())
+            async with self._mounts.realized(inputs, scratch) as lent:
+                points = (*scripts, *lent.points)
+                code = await self._to_its_end(active, inputs[0], scratch, points, lent.env, log)
+            async with self._workspace.mounted(active.mounts) as root:
+                await run_blocking(stubs.remove, root)
+            return code
         finally:
-            await self._workspace.finish(self._clean(active.id))
             await self._workspace.discard(scratch)
 
+    async def _to_its_end(
+        self,
+        active: Active,
+        parent: BuildState,
+        scratch: Path,
+        mounts: tuple[MountPoint, ...],
+        env: tuple[str, ...],
+        log: StepLog,
+    ) -> int:
+        """What the container holds (mounts of other steps' files, caches) is free again when this returns."""
+        try:
+            return await self._in_container(active, parent, str(scratch / "log"), mounts, env, log)
+        finally:
+            await self._workspace.finish(self._clean(active.id))
+
     async def _in_container(
-        self, active: Active, parent: BuildState, log_path: str, mounts: tuple[MountPoint, ...], log: StepLog
+        self,
+        active: Active,
+        parent: BuildState,
+        log_path: str,
+        mounts: tuple[MountPoint, ...],
+        env: tuple[str, ...],
+        log: StepLog,
     ) -> int:
         kitchen, spec = self._kitchen, self._spec
         container = self._container(active, parent, log_path)
@@ -105,7 +144,7 @@ class RunOp:
         task = TaskSpec(
             id=active.id,
             name=container.name,
-            process=ProcessSpec(spec.args, self._environment(active.id), spec.cwd or "/", spec.user),
+            process=ProcessSpec(spec.args, (*self._environment(active.id), *env), spec.cwd or "/", spec.user),
             rootfs=active.mounts,
             hostname=container.config.hostname,
             domainname="",

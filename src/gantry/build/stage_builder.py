@@ -3,20 +3,23 @@
 import posixpath
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from gantry.build import history
 from gantry.build import instructions as ins
+from gantry.build.cache_mounts import CacheMounts
 from gantry.build.copy import CopyOp, CopySpec
 from gantry.build.errors import DockerfileError
 from gantry.build.expand import expand, expand_text, expand_words
 from gantry.build.expose import expand_ports
 from gantry.build.metadata import MetadataOp
+from gantry.build.mount_points import Lent, StepMount, StepMounts
 from gantry.build.options import BuildOptions
 from gantry.build.run import DEFAULT_PATH, SCRIPT_PATH, Kitchen, RunOp, RunSpec
+from gantry.build.run_mounts import parse_mount
 from gantry.build.solver import Op, Vertex
 from gantry.build.state import BuildState
 from gantry.build.variables import Arguments
@@ -26,11 +29,16 @@ from gantry.errors import Unsupported
 from gantry.model.container import Empty, HealthConfig
 
 BuildVertex = Vertex[BuildState]
+Origin = BuildVertex | Path  # what a name after `from` means: a state, or the directory of a named context
 _SIGNAL = re.compile(r"(?:SIG)?(RTMIN|RTMAX)([+-][0-9]{1,2})?", re.IGNORECASE)
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What every stage of a build needs; `scratch` is a directory that goes away with the build."""
+    """What every stage of a build needs; `scratch` is a directory that goes away with the build.
+
+    `contexts` are the named ones: a directory, or an image's name. `private` is where secrets may lie while a step
+    sees them.
+    """
 
     workspace: Workspace
     kitchen: Kitchen
@@ -39,6 +47,10 @@ class Tools(msgspec.Struct, frozen=True):
     context: Path
     scratch: Path
     escape: str
+    contexts: Mapping[str, Path | str]
+    caches: CacheMounts
+    lent: Lent
+    private: Path
 
 
 class StageBuilder:
@@ -85,12 +97,12 @@ class StageBuilder:
 
     # ------------------------------------------------------------------------------------ dispatch
 
-    def add(self, instruction: ins.Instruction, name: str, source: BuildVertex | None = None) -> BuildVertex:
-        """The vertex of one instruction; `source` is what its `--from` means. Raises DockerfileError."""
+    def add(self, instruction: ins.Instruction, name: str, sources: Mapping[str, Origin]) -> BuildVertex:
+        """The vertex of one instruction; `sources` are what its `from` names mean. Raises DockerfileError."""
         if isinstance(instruction, ins.Run):
-            return self._run(instruction, name)
+            return self._run(instruction, name, sources)
         if isinstance(instruction, ins.Copy):
-            return self._copy(instruction, name, source)
+            return self._copy(instruction, name, sources.get(instruction.source))
         if isinstance(instruction, ins.Workdir):
             return self._workdir(instruction, name)
         return self._metadata(self._describe(instruction), name)
@@ -126,9 +138,7 @@ class StageBuilder:
                 return self._onbuild(instruction)
         raise Unsupported(f"{instruction.text.split(None, 1)[0]} is not supported by this builder")
 
-    def _run(self, each: ins.Run, name: str) -> BuildVertex:
-        if each.mounts:
-            raise Unsupported("RUN --mount is not supported by this builder: COPY what the step needs")
+    def _run(self, each: ins.Run, name: str, sources: Mapping[str, Origin]) -> BuildVertex:
         if each.devices:
             raise Unsupported("RUN --device is not supported by this builder")
         if each.security == "insecure":
@@ -152,7 +162,33 @@ class StageBuilder:
             scripts=scripts,
         )
         definition = self._definition(history.run(args, build_args))
-        return self._append(RunOp(self._tools.workspace, self._tools.kitchen, spec, definition), name)
+        tools = self._tools
+        mounts = StepMounts(tools.workspace, tools.caches, tools.lent, self._mounts(each, sources), tools.private)
+        op = RunOp(tools.workspace, tools.kitchen, spec, definition, mounts)
+        return self._append(op, name, *(origin for origin in sources.values() if isinstance(origin, Vertex)))
+
+    def _mounts(self, each: ins.Run, sources: Mapping[str, Origin]) -> list[StepMount]:
+        """What `--mount` asks for; the step's inputs are the state before it and those of `sources` that are states."""
+        found = []
+        inputs = [name for name, origin in sources.items() if isinstance(origin, Vertex)]
+        for text in each.mounts:
+            request = parse_mount(text, lambda word: self._word(word, each), each.start)
+            if request.target and not request.target.startswith("/"):
+                target = posixpath.join("/", self.config.working_dir, request.target)
+                request = msgspec.structs.replace(request, target=target)
+            if request.origin and request.origin not in sources:
+                raise DockerfileError(
+                    "'from' doesn't support variable expansion, define alias stage instead",
+                    line=each.start,
+                    numbered=False,
+                )
+            origin = sources.get(request.origin)
+            context = origin if isinstance(origin, Path) else None
+            if not request.origin and request.kind == "bind":
+                context = self._tools.context
+            number = inputs.index(request.origin) + 1 if request.origin in inputs else -1
+            found.append(StepMount(request, context, number))
+        return found
 
     def _command(self, each: ins.Run) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
         """The words to execute; here-documents are the script itself, or the shell's own."""
@@ -169,10 +205,8 @@ class StageBuilder:
         bodies = "".join(f"\n{document.content}{document.name}" for document in each.documents)
         return (*self.shell, text + bodies), ()
 
-    def _copy(self, each: ins.Copy, name: str, source: BuildVertex | None) -> BuildVertex:
+    def _copy(self, each: ins.Copy, name: str, source: Origin | None) -> BuildVertex:
         is_add = isinstance(each, ins.Add)
-        if each.parents:
-            raise Unsupported("COPY --parents is not supported by this builder")
         scope, escape = self._scope(), self._tools.escape
         destination = self._word(each.destination, each)
         if not destination.startswith("/"):
@@ -194,13 +228,20 @@ class StageBuilder:
             self._word(each.chmod, each),
             tuple(self._word(word, each) for word in each.exclude),
             checksum,
+            isinstance(each, ins.Add) and each.keep_git_dir,
+            each.parents,
             each.unpack if isinstance(each, ins.Add) else None,
         )
-        op = CopyOp(
-            self._tools.workspace, spec, self._definition(" ".join(self.shell)),
-            None if source is not None else self._tools.context, self._tools.scratch,
-        )  # fmt: skip
-        return self._append(op, name, *([source] if source is not None else ()))
+        return self._append_copy(spec, name, self._tools.context if source is None else source)
+
+    def _append_copy(self, spec: CopySpec, name: str, source: Origin) -> BuildVertex:
+        context = source if isinstance(source, Path) else None
+        op = CopyOp(self._tools.workspace, spec, self._definition(" ".join(self.shell)), context, self._tools.scratch)
+        return self._append(op, name, *([source] if isinstance(source, Vertex) else ()))
+
+    def add_tree(self, context: Path, name: str) -> BuildVertex:
+        """A stage that begins with a named context's files."""
+        return self._append_copy(CopySpec("COPY", ("/",), "/"), name, context)
 
     def _workdir(self, each: ins.Workdir, name: str) -> BuildVertex:
         path = self._word(each.path, each)

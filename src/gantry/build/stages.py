@@ -6,7 +6,8 @@ import msgspec
 
 from gantry.build.errors import DockerfileError
 from gantry.build.expand import expand
-from gantry.build.instructions import Add, Arg, Copy, Dockerfile, From, Instruction
+from gantry.build.instructions import Add, Arg, Copy, Dockerfile, From, Instruction, Run
+from gantry.build.run_mounts import origin_of
 from gantry.build.variables import Arguments
 
 
@@ -91,8 +92,14 @@ class Stages:
             if stage.base_stage >= 0:
                 waiting.append(stage.base_stage)
             for each in stage.instructions:
-                if isinstance(each, Copy) and not isinstance(each, Add) and each.source:
-                    source = self.source(each.source, number, each.start)
-                    if source >= 0:
-                        waiting.append(source)
+                waiting += [source for name in origins(each) if (source := self.source(name, number, each.start)) >= 0]
         return sorted(found)
+
+
+def origins(each: Instruction) -> list[str]:
+    """The names of stages, images or contexts that an instruction reads, as they are written."""
+    if isinstance(each, Copy) and not isinstance(each, Add) and each.source:
+        return [each.source]
+    if isinstance(each, Run):
+        return list(filter(None, map(origin_of, each.mounts)))
+    return []

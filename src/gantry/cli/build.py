@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
+    from gantry.cli.build_context import BuildContext
     from gantry.cli.build_source import Source
     from gantry.cli.flags import Arguments
 
 _PROXIES = ("http", "https", "no", "ftp", "all")
+
+
+class Lent:
+    """What a build may use beside its context: parameters of the request, and named directories to send along."""
+
+    def __init__(self, query: dict[str, Any] | None = None, directories: list[BuildContext] | None = None) -> None:
+        self.query = query or {}
+        self.directories = directories or []
 
 
 def _run(ctx: Context, args: Arguments) -> int:
@@ -33,14 +42,17 @@ def _run(ctx: Context, args: Arguments) -> int:
     quiet = args.boolean("quiet")
     live = not quiet and (progress == "tty" or (progress == "auto" and is_terminal(1)))
     source = open_source(args.positional[0], args.string("file"))
-    query = _query(ctx, args, source)
+    lent = _lent(ctx, args)
+    query = _query(ctx, args, source) | lent.query
     if live:
         query["progress"] = "vertex"
     messages = ctx.client.messages(
         "POST",
         "/build",
         query,
-        data=_counted(ctx, source.blocks, compress=args.boolean("compress"), show=not quiet and not live),
+        data=_counted(
+            ctx, source.archive(lent.directories), compress=args.boolean("compress"), show=not quiet and not live
+        ),
         headers={"X-Registry-Config": all_header(ctx.config)},
         content_type="application/x-tar",
     )
@@ -53,6 +65,16 @@ def _run(ctx: Context, args: Arguments) -> int:
             raise CommandError(f"cannot write {iidfile}: the daemon did not provide an image ID")
         _write(iidfile, image)
     return 0
+
+
+def _lent(ctx: Context, args: Arguments) -> Lent:
+    """What the build may use beside its context; imported for the builds that ask for it."""
+    asked = args.strings("build-context"), args.strings("secret"), args.strings("ssh")
+    if not any(asked):
+        return Lent()
+    from gantry.cli.build_lent import prepare
+
+    return prepare(ctx, *asked)
 
 
 def _show(ctx: Context, messages: Iterator[dict[str, Any]], *, quiet: bool, live: bool) -> str:
@@ -239,6 +261,7 @@ COMMAND = Command(
             "add-host", "", 'Add a custom host-to-IP mapping ("host:ip")', check=_lazy("opts_container", "extra_host")
         ),
         strings("build-arg", "", "Set build-time variables", check=_build_arg),
+        strings("build-context", "", "Additional build contexts (e.g., name=path)"),
         string_slice("cache-from", "", "Images to consider as cache sources"),
         string("cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build"),
         boolean("compress", "", "Compress the build context using gzip"),
@@ -263,8 +286,10 @@ COMMAND = Command(
         boolean("pull", "", "Always attempt to pull a newer version of the image"),
         boolean("quiet", "q", "Suppress the build output and print image ID on success"),
         boolean("rm", "", "Remove intermediate containers after a successful build", default=True),
+        strings("secret", "", 'Secret to lend to RUN steps (format: "id=mysecret[,src=/local/secret]")'),
         string_slice("security-opt", "", "Security options"),
         size("shm-size", "", 'Size of "/dev/shm"'),
+        strings("ssh", "", 'SSH agent socket to lend to RUN steps (format: "default|<id>[=<socket>]")'),
         boolean("squash", "", "Squash newly built layers into a single new layer", hidden=True),
         strings("tag", "t", 'Name and optionally a tag in the "name:tag" format', check=_tag),
         string("target", "", "Set the target build stage to build"),

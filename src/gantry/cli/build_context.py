@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+END = bytes(2 * tarfile.BLOCKSIZE)  # what closes a tar archive
 _BLOCK = 1 << 18
 _RECORD = tarfile.BLOCKSIZE
 _IGNORE_LIMIT = 1 << 20
@@ -26,8 +27,10 @@ class BuildContext:
     Raises CommandError, also while the stream is being read, where something in it cannot be sent.
     """
 
-    def __init__(self, root: Path, patterns: list[str], extra: Mapping[str, bytes]) -> None:
+    def __init__(self, root: Path, patterns: list[str], extra: Mapping[str, bytes], prefix: str = "") -> None:
+        """With `prefix`, everything lies below a directory of that name in the archive."""
         self._root = root
+        self._prefix = prefix + "/" if prefix else ""
         self._extra = extra
         self._links: dict[tuple[int, int], str] = {}
         try:
@@ -36,7 +39,11 @@ class BuildContext:
             raise CommandError(f"error checking context: {error.message}") from error
 
     def blocks(self) -> Iterator[bytes]:
-        """The tar archive."""
+        """The archive's entries, without the end mark."""
+        if self._prefix:
+            entry = tarfile.TarInfo(self._prefix.rstrip("/"))
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            yield _head(entry)
         try:
             yield from self._directory("", None)
         except OSError as error:
@@ -49,7 +56,6 @@ class BuildContext:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o600
             yield _head(entry) + data + bytes(-len(data) % _RECORD)
-        yield bytes(2 * _RECORD)
 
     def _directory(self, relative: str, above: tuple[bool, ...] | None) -> Iterator[bytes]:
         with os.scandir(self._root / relative) as found:
@@ -74,7 +80,7 @@ class BuildContext:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFSOCK:
             return
-        entry = tarfile.TarInfo(path)
+        entry = tarfile.TarInfo(self._prefix + path)
         entry.mode = stat.S_IMODE(status.st_mode)
         entry.mtime = int(status.st_mtime)
         if kind == stat.S_IFDIR:
@@ -87,7 +93,7 @@ class BuildContext:
         elif kind == stat.S_IFIFO:
             entry.type = tarfile.FIFOTYPE
         elif status.st_nlink > 1 and (first := self._first(status, path)):
-            entry.type, entry.linkname = tarfile.LNKTYPE, first
+            entry.type, entry.linkname = tarfile.LNKTYPE, self._prefix + first
         else:
             entry.size = status.st_size
             yield from self._file(full, entry)

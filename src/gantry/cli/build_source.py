@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from gantry.cli.build_context import BuildContext, ignore_patterns
+from gantry.cli.build_context import END, BuildContext, ignore_patterns
 from gantry.cli.errors import CommandError
 
 TYPE_CHECKING = False
@@ -19,12 +19,34 @@ _DOCKERFILE_LIMIT = 1 << 24
 
 
 class Source:
-    """`blocks` of the context's archive (None where the daemon fetches `remote`); `dockerfile` is its path in it."""
+    """`blocks` of the context's archive (None where the daemon fetches `remote`); `dockerfile` is its path in it.
 
-    def __init__(self, blocks: Iterator[bytes] | None, dockerfile: str, remote: str = "") -> None:
+    `whole` says that the archive is the user's own: nothing can be added to it.
+    """
+
+    def __init__(self, blocks: Iterator[bytes] | None, dockerfile: str, remote: str = "", *, whole: bool = False):
         self.blocks = blocks
         self.dockerfile = dockerfile
         self.remote = remote
+        self._whole = whole
+
+    def archive(self, further: list[BuildContext]) -> Iterator[bytes] | None:
+        """What is sent: the context and the named ones, None for nothing. Raises CommandError."""
+        if self._whole:
+            if further:
+                raise CommandError("a context on standard input cannot be sent together with named directories")
+            return self.blocks
+        if self.blocks is None and not further:
+            return None
+        return _joined(self.blocks, further)
+
+
+def _joined(blocks: Iterator[bytes] | None, further: list[BuildContext]) -> Iterator[bytes]:
+    if blocks is not None:
+        yield from blocks
+    for context in further:
+        yield from context.blocks()
+    yield END
 
 
 def open_source(context: str, dockerfile: str) -> Source:
@@ -52,7 +74,7 @@ def _from_input(dockerfile: str) -> Source:
     """A context's archive, or a Dockerfile without a context."""
     head = _read_exactly(512)
     if head.startswith(_ARCHIVES) or (len(head) == 512 and head[257:262] == b"ustar"):
-        return Source(_continue(head), dockerfile)
+        return Source(_continue(head), dockerfile, whole=True)
     text = head + b"".join(_standard_input(_DOCKERFILE_LIMIT))
     return Source(_only({"Dockerfile": text}), "Dockerfile")
 
@@ -87,7 +109,6 @@ def _only(files: dict[str, bytes]) -> Iterator[bytes]:
         entry = tarfile.TarInfo(name)
         entry.size, entry.mode = len(data), 0o644
         yield entry.tobuf(tarfile.PAX_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 # ----------------------------------------------------------------------------------- directory

@@ -30,6 +30,14 @@ def decode_ulimits(text: str) -> list[Ulimit] | None:
     return value
 
 
+def decode_secrets(data: bytes) -> dict[str, bytes]:
+    """Secrets by id, each in base64. Raises InvalidArgument."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, bytes])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidArgument(f"error reading secrets: {error}") from error
+
+
 def _decode(text: str, kind: Any, what: str) -> Any:
     try:
         return msgspec.json.decode(text, type=kind)

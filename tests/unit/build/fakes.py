@@ -218,6 +218,8 @@ class FakeRuntime:
         self.hang: asyncio.Event | None = None
         self.running = 0
         self.most_running = 0
+        self.together = 1  # how many commands are to be seen at once before any of them ends
+        self._met = asyncio.Event()
         self._frames: dict[str, list[tuple[int, bytes]]] = {}
         self._ended: dict[str, asyncio.Event] = {}
         self._codes: dict[str, int] = {}
@@ -240,7 +242,10 @@ class FakeRuntime:
         self._codes[container_id] = code
         if self.hang is not None:
             await self.hang.wait()
-        await asyncio.sleep(0.01)
+        if self.running >= self.together:
+            self._met.set()
+        async with asyncio.timeout(20):
+            await self._met.wait()
         self.running -= 1
         self._ended[container_id].set()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gantry.build import context
+from gantry.build import context, git
 from gantry.build.fetch import file_name, is_git
 from gantry.errors import GantryError, InvalidArgument
 from unit.build.conftest import context_tar
@@ -69,19 +69,28 @@ async def test_a_client_that_goes_away(tmp_path: Path) -> None:
     ],
 )
 def test_git_references(remote: str, parts: tuple[str, str, str]) -> None:
-    assert context.split_git(remote) == parts
+    found = git.parse_git(remote)
+    assert (found.url, found.ref, found.subdirectory) == parts
+
+
+def test_git_query_form() -> None:
+    found = git.parse_git("https://h/r.git?branch=main&subdir=a/b&commit=abcdef12&keep-git-dir=1&submodules=false")
+    assert found == git.GitSource("https://h/r.git", "main", "a/b", "abcdef12", keep_git_dir=True, submodules=False)
+    for bad in ("?what=1", "?ref=a&tag=b", "?commit=zz", "?ref=-x"):
+        with pytest.raises(InvalidArgument):
+            git.parse_git("https://h/r.git" + bad)
 
 
 @pytest.mark.parametrize("remote", ["https://h/r.git#--upload-pack=x", "https://h/r.git#a b", "-c"])
 def test_git_references_that_are_options(remote: str) -> None:
     with pytest.raises(InvalidArgument, match="invalid git reference"):
-        context.split_git(remote)
+        git.parse_git(remote)
 
 
 async def test_a_git_repository_on_our_disk_is_none(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     with pytest.raises(GantryError):
-        await context.clone("file:///etc", tmp_path / "d", tmp_path)
+        await git.clone(git.parse_git("file:///etc"), tmp_path / "d", tmp_path)
 
 
 def test_which_urls_are_git() -> None:

@@ -12,6 +12,8 @@ from gantry.build.digest import source_digest
 from gantry.build.errors import StepFailed
 from gantry.build.owner import resolve_owner
 from gantry.build.selection import select
+from unit.build.conftest import Bench
+from unit.build.fakes import Workshop
 
 OWN = Rules(owner=(os.geteuid(), os.getegid()))
 
@@ -257,3 +259,14 @@ def test_owners(trees: Trees) -> None:
     ):  # fmt: skip
         with pytest.raises(StepFailed, match=words):
             resolve_owner(trees.to_root, text)
+
+
+async def test_parents_are_kept(shop: Workshop, build: Bench) -> None:
+    files = {"x/": "", "x/a.txt": "xa", "y/": "", "y/b/": "", "y/b/c.txt": "ybc", "y/b/d": "ybd"}
+    image = await build(
+        "FROM scratch\nCOPY --parents x/a.txt y/b/c.txt /p/\nCOPY --parents ./y/./b/*.txt /q/\nCOPY --parents y /r/\n",
+        files,
+    )
+    root = shop.files(image)
+    found = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    assert found == ["p/x/a.txt", "p/y/b/c.txt", "q/b/c.txt", "r/y/b/c.txt", "r/y/b/d"]

@@ -90,7 +90,8 @@ def test_secrets_and_named_contexts(gantry: Client, tmp_path: Path) -> None:
         "RUN --mount=from=other,target=/other cat /other/o\n",
     })  # fmt: skip
     write(
-        tmp_path, {"other/o": "named\n", "other/ignored": "x", "other/.dockerignore": "ignored\n", "tok": "t0k-of-mine\n"}
+        tmp_path,
+        {"other/o": "named\n", "other/ignored": "x", "other/.dockerignore": "ignored\n", "tok": "t0k-of-mine\n"},
     )
     arguments = (
         "build", "-t", "lent", "--secret", f"id=tok,src={tmp_path / 'tok'}", "--secret", "id=var,env=MINE",

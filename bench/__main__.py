@@ -1,116 +1,108 @@
-"""scripts/bench [CASE…] [--runs N] [--peer-host HOST] [--json FILE]: Gantry beside a Docker daemon, interleaved.
+"""Gantry beside Docker, Podman and the bare OCI runtime, interleaved, in one run.
 
-The peer is the daemon at --peer-host (or PEER_DOCKER_HOST), else one that answers at /var/run/docker.sock, else
-none. Times are medians of wall-clock milliseconds, with the spread between the quartiles.
+Without a CASE the main cases run, which takes at most ten minutes; `all` runs everything. A CASE is a case's or a
+group's name (--list shows them). Errors of a case are reported, the others go on, and the exit status is 1.
 """
 
 import argparse
-import json
+import datetime as dt
 import os
-import platform
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-from bench.daemon import BIN, Engine, Gantry, Peer, daemon_memory
+from bench import machine, page, report
+from bench.cases import CASES, choose
+from bench.images import Images
+from bench.measure import Result, measure
+from bench.model import Scale, Surroundings
+from bench.peers import KINDS, Contestants
 
-Case = Callable[[Engine], float]
-
-
-def wall(engine: Engine, *command: str) -> float:
-    """Milliseconds of one command of the engine's own client."""
-    start = time.perf_counter()
-    done = subprocess.run([engine.program, *command], env=engine.environment, capture_output=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{engine.name}: {command}: {done.stderr.decode(errors='replace').strip()}")
-    return (time.perf_counter() - start) * 1000
-
-
-def load(engine: Engine) -> float:
-    """From an image archive to a container that has run, on an engine that does not have the image."""
-    subprocess.run(
-        [engine.program, "rmi", "-f", "bench/load"], env=engine.environment, capture_output=True, check=False
-    )
-    return wall(engine, "load", "-i", str(engine.archive)) + wall(engine, "run", "--rm", "bench/load", "/bin/true")
-
-
-CASES: dict[str, Case] = {
-    "run": lambda engine: wall(engine, "run", "--rm", "bench/busybox", "true"),
-    "run-none": lambda engine: wall(engine, "run", "--rm", "--network", "none", "bench/busybox", "true"),
-    "ps": lambda engine: wall(engine, "ps"),
-    "version": lambda engine: wall(engine, "version"),
-    "load": load,
-}
-TARGETS = {"run": 0.35, "run-none": 0.30, "ps": 2.5, "load": 0.8}
-
-
-def measure(case: Case, engines: list[Engine], runs: int) -> dict[str, list[float]]:
-    """Interleaved: every engine once per round, after one round of warming up."""
-    for engine in engines:
-        case(engine)
-    samples: dict[str, list[float]] = {engine.name: [] for engine in engines}
-    for _ in range(runs):
-        for engine in engines:
-            samples[engine.name].append(case(engine))
-    return samples
-
-
-def spread(values: list[float]) -> float:
-    low, _, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
-    return high - low
+_BUDGETS = (2.0, 16.0, 240.0)
+"""Seconds that one case may take beyond three rounds, by scale."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", default=list(CASES), help=f"of: {', '.join(CASES)}")
-    parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help="two runs of each small case")
-    parser.add_argument("--peer-host", default=os.environ.get("PEER_DOCKER_HOST", ""))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    parser.add_argument("--peers", default=",".join(KINDS), help="of docker,podman,crun; '' for Gantry alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table for a document")
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--quick", action="store_true", help="a smoke run of small cases, within a minute")
+    scale.add_argument("--full", action="store_true", help="the whole sizes: 1 GB, 500 containers, 1,000 cycles")
+    parser.add_argument("--list", action="store_true", help="name the cases and end")
     options = parser.parse_args()
-    if unknown := set(options.cases) - set(CASES):
-        parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    runs = 2 if options.quick else options.runs
-    cases = [case for case in options.cases if case != "load"] if options.quick else options.cases
-    with tempfile.TemporaryDirectory(prefix="gantry-bench-", dir="/var/tmp") as scratch:
-        gantry = Gantry(Path(scratch))
-        engines: list[Engine] = [gantry]
-        if peer := Peer.find(options.peer_host, Path(scratch)):
-            engines.append(peer)
-        results: dict[str, dict[str, float]] = {}
-        try:
-            for engine in engines:
-                engine.prepare(with_archive="load" in cases)
-            print(f"# {platform.platform()}, {os.cpu_count()} CPUs, {runs} runs each")
-            print("# " + ", ".join(f"{engine.name}: {engine.describe()}" for engine in engines))
-            for name in cases:
-                few = min(runs, 3) if name == "load" else runs
-                samples = measure(CASES[name], engines, few)
-                results[name] = {engine: statistics.median(values) for engine, values in samples.items()}
-                shown = "  ".join(
-                    f"{engine} {statistics.median(values):8.1f} ms ±{spread(values):5.1f}"
-                    for engine, values in samples.items()
-                )
-                ratio = ""
-                if peer:
-                    value = results[name][gantry.name] / results[name][peer.name]
-                    goal = TARGETS.get(name)
-                    ratio = f"  ratio {value:5.2f}" + (f" (target {goal})" if goal else "")
-                print(f"{name:<10} {shown}{ratio}")
-            results["memory"] = daemon_memory(gantry)
-            print("memory     " + "  ".join(f"{name} {value:.1f} MB" for name, value in results["memory"].items()))
-        finally:
-            for engine in engines:
-                engine.close()
+    if options.list:
+        for case in CASES:
+            print(f"{case.group:<10} {case.name:<22} {case.title}")
+        return 0
+    peers = tuple(name for name in options.peers.split(",") if name)
+    if unknown := set(peers) - set(KINDS):
+        parser.error(f"no such peer: {', '.join(sorted(unknown))}")
+    size = Scale.QUICK if options.quick else Scale.FULL if options.full else Scale.MAIN
+    try:
+        cases = choose(options.cases, size)
+    except KeyError as error:
+        parser.error(f"no such case: {error.args[0]} (--list shows them)")
+    if os.geteuid():
+        parser.error("containers need root")
+    signal.signal(signal.SIGTERM, _stop)
+    with tempfile.TemporaryDirectory(prefix="gb-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        results, facts = _run(Path(name), cases, peers, size)
+    print(report.table(results))
     if options.json:
-        options.json.write_text(json.dumps(results, indent=1))
-    return 0
+        report.write_json(options.json, results, facts)
+    if options.html:
+        page.write(options.html, results, facts)
+    if options.markdown:
+        options.markdown.write_text(report.markdown(results))
+    return 1 if any(result.errors for result in results) else 0
+
+
+def _run(scratch: Path, cases: list[Any], peers: tuple[str, ...], size: Scale) -> tuple[list[Result], dict[str, Any]]:
+    facts: dict[str, Any] = {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "scale": size.name.lower(),
+        "machine": machine.describe(),
+    }
+    images = Images(scratch, size)
+    contestants = Contestants(scratch, images.root(), peers)
+    results: list[Result] = []
+    began = time.monotonic()
+    try:
+        facts["engines"] = {engine.name: engine.describe() for engine in contestants.engines}
+        facts["absent"] = contestants.absent
+        for key, value in (facts["machine"] | facts["engines"] | contestants.absent).items():
+            print(f"# {key}: {', '.join(value.values()) if isinstance(value, dict) else value}")
+        here = Surroundings(size, scratch, images, contestants.engines, contestants.tool)
+        for engine in contestants.engines:
+            if engine.kind != "crun" and engine.name == engine.kind:
+                engine.load(images.archive("busybox"))
+        for case in cases:
+            results.append(measure(case, here, _BUDGETS[size], _tell))
+            _tell("")
+            print(report.brief(results[-1]), flush=True)
+    finally:
+        contestants.close()
+    facts["seconds"] = round(time.monotonic() - began, 1)
+    return results, facts
+
+
+def _tell(text: str) -> None:
+    """What happens now, on a terminal only, in one line."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text[:100]}")
+        sys.stderr.flush()
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    assert BIN.exists()
     sys.exit(main())

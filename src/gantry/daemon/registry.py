@@ -117,6 +117,10 @@ def authenticator(config: Config) -> Authenticator:
     """How clients log in."""
     if config.auth.htpasswd:
         return Htpasswd(Path(config.auth.htpasswd.path), config.auth.htpasswd.realm)
+    if config.auth.token:
+        from gantry.registry.server.auth_token import TokenAuth
+
+        return TokenAuth(config.auth.token)
     return NoAuth()
 
 

@@ -62,7 +62,7 @@ def refused(text: str, **environ: str) -> str:
 
 def test_full() -> None:
     config, warnings = config_file.load(FULL.encode(), {}, "config.yaml")
-    assert warnings == ["storage.cache has no effect here"]
+    assert warnings == ["log.fields has no effect here", "storage.cache has no effect here"]
     assert config.storage.filesystem
     assert config.storage.filesystem.rootdirectory == "/data"
     assert config.storage.delete.enabled

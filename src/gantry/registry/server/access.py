@@ -62,5 +62,7 @@ class Access:
 
     @staticmethod
     def _token_allows(granted: Mapping[str, AbstractSet[str]], action: Action, repository: str) -> bool:
+        if not repository:
+            return action is not Action.ADMIN or "*" in granted.get("registry:catalog", ())
         wanted = {"push", "create"} if action is Action.CREATE else {action.value}
-        return not repository or bool(granted.get(repository, frozenset()) & (wanted | {"*"}))
+        return bool(granted.get(repository, frozenset()) & (wanted | {"*"}))

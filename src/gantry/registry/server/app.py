@@ -121,6 +121,8 @@ class App:
         if page := self.pages.get(path):
             exchange.kind = "page"
             return await page(request)
+        if failing := self._service.failing():
+            raise RegistryError("UNAVAILABLE", f"unhealthy: {failing}")
         target = urls.match(path, self._prefix)
         if target is None:
             raise RegistryError("UNSUPPORTED", f"no such path: {path[:200]}", status=404)

@@ -30,7 +30,6 @@ class AccessLog(Section, frozen=True, kw_only=True):
 class Log(Section, frozen=True, kw_only=True):
     level: str = "info"
     formatter: str = "text"
-    fields: dict[str, str] = {}
     accesslog: AccessLog = AccessLog()
 
 
@@ -325,6 +324,7 @@ UNSUPPORTED = {
 """Keys of Distribution that are refused, and what to do."""
 
 WITHOUT_EFFECT = frozenset({
+    "log.fields",
     "compatibility",
     "http.h2c",
     "http.http2",

@@ -194,7 +194,15 @@ def _checked(config: Config, source: str) -> Config:
         raise refuse("catalog.maxentries", "at least 1 is expected")
     if config.validation.manifests.indexes.platforms not in ("all", "none"):
         raise refuse("validation.manifests.indexes.platforms", "all or none is expected")
+    urls = config.validation.manifests.urls
+    for pattern in (*urls.allow, *urls.deny):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise refuse("validation.manifests.urls", f"{pattern!r} is no regular expression: {error}") from error
     token = config.auth.token
+    if token and token.autoredirect:
+        raise refuse("auth.token.autoredirect", "not supported: write the whole URL as realm")
     if token and not token.rootcertbundle and not token.jwks:
         raise refuse("auth.token", "rootcertbundle or jwks is needed to check tokens")
     for index, rule in enumerate(config.gantry.access):

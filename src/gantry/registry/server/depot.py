@@ -147,6 +147,16 @@ class Depot:
             elif name > last and self.records.children(f"{prefix}{entry}/_manifests/"):
                 yield name
 
+    def all_homes(self) -> Iterator[str]:
+        """Every name below which something is stored, in no order: also of repositories without a manifest."""
+        work = [ROOT]
+        while work:
+            prefix = work.pop()
+            entries = self.records.children(prefix)
+            if any(entry[0] == "_" for entry in entries):
+                yield prefix[len(ROOT) : -1]
+            work += [prefix + entry for entry in entries if entry[0] != "_" and entry.endswith("/")]
+
     def _ordered(self, prefix: str) -> list[str]:
         names = [entry for entry in self.records.children(prefix) if entry[0] != "_" and entry.endswith("/")]
         return sorted([*names, *(entry[:-1] for entry in names)])

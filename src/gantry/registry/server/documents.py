@@ -1,5 +1,7 @@
 """What a pushed manifest says: its kind, what it refers to, its subject. Everything in it is hostile."""
 
+import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -58,7 +60,22 @@ class Pushed(msgspec.Struct, frozen=True):
         return Descriptor(self.media_type, digest, size, self.artifact_type, self.annotations)
 
 
-def read(data: bytes, content_type: str) -> Pushed:
+class URLRule:
+    """Which URLs layers may have: those that one of `allow` matches (any, where there is none) and none of `deny`."""
+
+    def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
+        self._allow = [re.compile(pattern) for pattern in allow]
+        self._deny = [re.compile(pattern) for pattern in deny]
+
+    def __contains__(self, url: str) -> bool:
+        allowed = not self._allow or any(pattern.search(url) for pattern in self._allow)
+        return allowed and not any(pattern.search(url) for pattern in self._deny)
+
+
+ANY_URL = URLRule()
+
+
+def read(data: bytes, content_type: str, urls: URLRule = ANY_URL) -> Pushed:
     """Check a manifest's bytes against the type that the request gives; MANIFEST_INVALID says what is wrong."""
     if len(data) > MANIFEST_LIMIT:
         raise RegistryError(
@@ -81,13 +98,13 @@ def read(data: bytes, content_type: str) -> Pushed:
     if kind in (DOCKER_MANIFEST, DOCKER_LIST) and not document.media_type:
         raise _invalid(f"a manifest of type {kind} must say so in mediaType")
     if kind in MANIFESTS:
-        return _image(document, kind)
+        return _image(document, kind, urls)
     if kind in INDEXES:
         return _index(document, kind)
     raise _invalid(f"media type {kind!r} is none of a manifest")
 
 
-def _image(document: _Document, kind: str) -> Pushed:
+def _image(document: _Document, kind: str, urls: URLRule) -> Pushed:
     if document.manifests is not None:
         raise _invalid("an image manifest must not have manifests")
     if document.config is None or document.layers is None:
@@ -97,7 +114,7 @@ def _image(document: _Document, kind: str) -> Pushed:
     foreign = tuple(_checked(layer) for layer in document.layers if layer.urls)
     for layer in document.layers:
         for url in layer.urls or ():
-            _check_url(url)
+            _check_url(url, urls)
     stored = [document.config, *(layer for layer in document.layers if not layer.urls)]
     _bound(document.layers)
     return Pushed(
@@ -142,12 +159,12 @@ def _checked(descriptor: Descriptor) -> Digest:
     return digest
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, urls: URLRule) -> None:
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc or parts.fragment:
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc or parts.fragment or url not in urls:
         raise _invalid(f"invalid URL on layer: {url[:200]!r}")
 
 

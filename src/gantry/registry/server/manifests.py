@@ -36,8 +36,12 @@ class Put(msgspec.Struct, frozen=True):
 class Manifests:
     """The operations on manifests: plain, blocking code that holds the repository's lock where it changes it."""
 
-    def __init__(self, depot: Depot) -> None:
+    def __init__(
+        self, depot: Depot, urls: documents.URLRule = documents.ANY_URL, *, whole_indexes: bool = True
+    ) -> None:
         self._depot = depot
+        self._urls = urls
+        self._whole_indexes = whole_indexes  # all manifests of an index must be there before it
 
     def get(self, name: str, reference: Digest | str) -> Found:
         """end-3; MANIFEST_UNKNOWN, or NAME_UNKNOWN where there is no such repository."""
@@ -74,7 +78,7 @@ class Manifests:
 
         Both are asked under the repository's lock: nobody can create the tag in between.
         """
-        pushed = documents.read(data, content_type)
+        pushed = documents.read(data, content_type, self._urls)
         algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
         digest = Digest.of(data, algorithm)
         if isinstance(reference, Digest) and reference != digest:
@@ -111,7 +115,7 @@ class Manifests:
                 depot.blobs.stat(blob)
             except NotFound:
                 raise RegistryError("MANIFEST_BLOB_UNKNOWN", blob) from None
-        for child in pushed.manifests:
+        for child in pushed.manifests if self._whole_indexes else ():
             if not depot.exists(depot.manifest_key(name, child)):
                 raise RegistryError("MANIFEST_BLOB_UNKNOWN", child)
 
@@ -137,7 +141,7 @@ class Manifests:
             return record.digest
 
     def _orphan(self, name: str, digest: Digest) -> None:
-        """Note on a manifest that its last tag was taken from it on purpose."""
+        """Note on a manifest that its last use was taken from it on purpose; the collector looks for others."""
         depot = self._depot
         record = depot.manifest_record(name, digest)
         if record is None or self.tags_of(name, digest):
@@ -159,7 +163,19 @@ class Manifests:
                 prefix = depot.referrers_prefix(name, Digest(record.subject))
                 depot.records.delete(prefix + f"{digest.algorithm}-{digest.hex}")
             depot.records.delete(depot.manifest_key(name, digest))
+            for other in self._companions(name, digest):
+                self._orphan(name, other)
             return tags
+
+    def _companions(self, name: str, digest: Digest) -> list[Digest]:
+        """The manifests that an index lists, and those whose subject it was: they may have lost their use."""
+        depot = self._depot
+        try:
+            children = documents.read(depot.manifest_bytes(digest), "").manifests
+        except NotFound:
+            children = ()
+        names = depot.records.children(depot.referrers_prefix(name, digest))
+        return [*children, *(Digest(each.replace("-", ":", 1)) for each in names)]
 
     def tags_of(self, name: str, digest: Digest) -> list[str]:
         depot = self._depot

@@ -15,6 +15,8 @@ from gantry.registry.server.uploads import Session
 
 _OCTETS = "application/octet-stream"
 _FOREVER = "max-age=31536000"
+_ROOM_STEP = 64 << 20
+"""How often a growing upload is held against the quota."""
 
 
 async def get(service: Service, exchange: Exchange) -> web.StreamResponse:
@@ -61,6 +63,7 @@ async def delete(service: Service, exchange: Exchange) -> web.StreamResponse:
     service.need_delete(exchange)
     digest = names.digest(exchange.argument)
     await run_blocking(service.blobs.delete, exchange.repository, digest)
+    service.quotas.forget()
     exchange.tell("delete", digest=digest, media_type=_OCTETS)
     return web.Response(status=202, headers={"Docker-Content-Digest": str(digest)})
 
@@ -81,7 +84,7 @@ async def start(service: Service, exchange: Exchange) -> web.StreamResponse:
         except ClientGone:
             await run_blocking(service.uploads.cancel, session)
             raise
-        info = await run_blocking(service.uploads.finish, session, digest, _room(service, exchange))
+        info = await run_blocking(service.uploads.finish, session, digest, service.room(exchange))
     return _created(exchange, info)
 
 
@@ -89,7 +92,7 @@ async def _mount(service: Service, exchange: Exchange, text: str, source: str) -
     digest = names.digest(text)
     if not source or not service.access.allows(exchange.identity, Action.PULL, names.repository(source)):
         return None  # as if it were not there: an ordinary upload begins
-    room = _room(service, exchange)
+    room = service.room(exchange)
     size = await run_blocking(service.blobs.mount, exchange.repository, source, digest, room)
     if size is None:
         return None
@@ -119,7 +122,7 @@ async def finish(service: Service, exchange: Exchange) -> web.StreamResponse:
     session = await _session(service, exchange)
     with service.uploads.claimed(session):
         session = await _receive(service, exchange, await _session(service, exchange))
-        info = await run_blocking(service.uploads.finish, session, digest, _room(service, exchange))
+        info = await run_blocking(service.uploads.finish, session, digest, service.room(exchange))
     return _created(exchange, info)
 
 
@@ -152,30 +155,11 @@ async def _receive(service: Service, exchange: Exchange, session: Session) -> Se
         if expected >= 0 and session.size + len(data) - begin > expected:
             raise RegistryError("SIZE_INVALID", f"more than the {expected} bytes of Content-Range")
         if session.size // _ROOM_STEP != (session.size + len(data)) // _ROOM_STEP:
-            await run_blocking(service.room, exchange.repository, session.size + len(data))
+            await run_blocking(service.quotas.check, exchange.repository, session.size + len(data))
         session = await run_blocking(service.uploads.append, session, data)
     if expected >= 0 and session.size - begin != expected:
         raise RegistryError("SIZE_INVALID", f"{session.size - begin} of the {expected} bytes of Content-Range")
     return session
-
-
-_ROOM_STEP = 64 << 20
-"""How often a growing upload is held against the quota."""
-
-
-def _room(service: Service, exchange: Exchange) -> "_Room":
-    return _Room(service, exchange.repository)
-
-
-class _Room:
-    """`may_grow` of one repository."""
-
-    def __init__(self, service: Service, repository: str) -> None:
-        self._service = service
-        self._repository = repository
-
-    def __call__(self, size: int) -> None:
-        self._service.room(self._repository, size)
 
 
 def _headers(exchange: Exchange, session: Session) -> dict[str, str]:

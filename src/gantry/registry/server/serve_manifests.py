@@ -50,7 +50,7 @@ async def put(service: Service, exchange: Exchange) -> web.StreamResponse:
         data,
         exchange.header("Content-Type"),
         may_replace=service.may_replace(exchange, tag),
-        may_grow=lambda size: service.room(exchange.repository, size),
+        may_grow=service.room(exchange),
     )
     headers = {
         "Location": exchange.location(f"manifests/{done.digest}"),
@@ -84,6 +84,7 @@ async def delete(service: Service, exchange: Exchange) -> web.StreamResponse:
         service.refuse_immutable(repository, [reference])
         digest = await run_blocking(service.manifests.delete_tag, repository, reference)
         exchange.tell("delete", digest=digest, tag=reference)
+    service.quotas.forget()
     return web.Response(status=202)
 
 
@@ -93,6 +94,7 @@ async def delete_repository(service: Service, exchange: Exchange) -> web.StreamR
     repository = exchange.repository
     service.refuse_immutable(repository, await run_blocking(service.depot.tags, repository))
     await run_blocking(service.manifests.delete_repository, repository)
+    service.quotas.forget()
     exchange.tell("delete", detail="the whole repository")
     return web.Response(status=202)
 

@@ -1,5 +1,6 @@
 """What all operations share: the stock, the rules, and who is told."""
 
+import functools
 from collections.abc import Callable
 
 import msgspec
@@ -9,10 +10,12 @@ from gantry.registry.server.auth import Authenticator
 from gantry.registry.server.blobs import RepositoryBlobs
 from gantry.registry.server.config import Config
 from gantry.registry.server.depot import Depot
+from gantry.registry.server.documents import ANY_URL, URLRule
 from gantry.registry.server.errors import RegistryError
 from gantry.registry.server.exchange import Exchange
 from gantry.registry.server.manifests import Manifests
 from gantry.registry.server.patterns import Patterns
+from gantry.registry.server.quotas import Quotas
 from gantry.registry.server.uploads import Uploads
 
 
@@ -31,12 +34,18 @@ class Service:
         self.login = login
         self.deletes = deletes
         self.access = Access(config.gantry.access, login=login)
-        self.manifests = Manifests(depot)
+        checks = config.validation.manifests
+        self.manifests = Manifests(
+            depot,
+            URLRule(checks.urls.allow, checks.urls.deny) if not config.validation.disabled else ANY_URL,
+            whole_indexes=checks.indexes.platforms == "all" and not config.validation.disabled,
+        )
         self.uploads = Uploads(depot)
         self.blobs = RepositoryBlobs(depot, config.gantry.collect.grace / 4)
         self.idle = float(config.gantry.limits.idle)
         self.read_only = config.storage.maintenance.readonly.enabled
-        self.room: Callable[[str, int], None] = lambda _name, _bytes: None
+        self.quotas = Quotas(depot, config.gantry.quotas)
+        self.failing: Callable[[], str] = str  # what the health checks say, "" for nothing
         self._immutable = [
             _Immutable(Patterns(each.repositories), Patterns(each.tags)) for each in config.gantry.immutable
         ]
@@ -84,6 +93,10 @@ class Service:
             self.need(exchange, Action.PUSH)
 
         return check
+
+    def room(self, exchange: Exchange) -> Callable[[int], None]:
+        """What is asked before a repository grows."""
+        return functools.partial(self.quotas.take, exchange.repository)
 
     def refuse_immutable(self, repository: str, tags: list[str]) -> None:
         for tag in tags:

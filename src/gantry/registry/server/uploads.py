@@ -136,22 +136,25 @@ class Uploads:
         self._facts_path(session.id).unlink(missing_ok=True)
         self._data_path(session.id).unlink(missing_ok=True)
 
-    def purge(self, age: float) -> list[str]:
-        """Remove the uploads that nobody has written to for `age` seconds; their ids."""
-        purged = []
+    def old(self, age: float) -> list[str]:
+        """The ids of uploads that nobody has written to for `age` seconds."""
         limit = time.time() - age
+        found = set()
         for path in self._directory.iterdir():
             try:
-                old = path.stat().st_mtime < limit
+                young = path.stat().st_mtime >= limit
             except FileNotFoundError:
                 continue
-            if not old or path.stem in self._busy:
-                continue
-            if path.suffix == ".data":
-                self.cancel(Session(path.stem, "", 0))
-                purged.append(path.stem)
-            elif not self._data_path(path.stem).exists():
-                path.unlink(missing_ok=True)
+            # an upload is as young as its data; its other file is only looked at where there is no data
+            if not young and (path.suffix == ".data" or not self._data_path(path.stem).exists()):
+                found.add(path.stem)
+        return sorted(found - self._busy)
+
+    def purge(self, age: float) -> list[str]:
+        """Remove the old uploads; their ids."""
+        purged = self.old(age)
+        for identifier in purged:
+            self.cancel(Session(identifier, "", 0))
         return purged
 
     def _digest(self, session: Session, algorithm: str) -> str:

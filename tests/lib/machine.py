@@ -66,6 +66,7 @@ def _processes() -> frozenset[str]:
         except OSError:
             continue
         names = {Path(part.decode(errors="replace")).name for part in command[:2] if part}
-        if names & {"gantryd", "conmon", "crun", "runc"}:
+        resolver = any(part.endswith(b"gantry/network/dns/__main__.py") for part in command)
+        if resolver or names & {"gantryd", "conmon", "crun", "runc"}:
             found.add(f"{directory.name} {b' '.join(command).decode(errors='replace')[:120]}")
     return frozenset(found)

@@ -38,6 +38,7 @@ class Site:
     async def restart(self, alive: list[str], settings: NetworkSettings | None = None) -> None:
         """A new daemon; the old one was killed, and with it its sockets."""
         await self.networks._endpoints.close()
+        self.networks._names._process.leave()
         await self.networks._tasks.close()
         self.networks = HostNetworks(self.instance, self.state, settings)
         await self.networks.start([self.containers[name].id for name in alive])

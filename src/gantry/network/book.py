@@ -51,6 +51,10 @@ class Book:
             raise NotFound(f"network {name_or_id} not found")
         return matches[0]
 
+    def known(self, name_or_id: str) -> NetworkRecord | None:
+        """By id or name; None where there is none."""
+        return self.networks.get(name_or_id) or self.named(name_or_id)
+
     def named(self, name: str) -> NetworkRecord | None:
         return next((each for each in self.networks.values() if each.name == name), None)
 

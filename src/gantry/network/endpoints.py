@@ -17,6 +17,7 @@ from gantry.network import bridge, files, requests
 from gantry.network.addresses import mac_of
 from gantry.network.book import Book
 from gantry.network.firewall import Firewall
+from gantry.network.names import Names, dns_names, links_of
 from gantry.network.portmap import PortMap, WantedPort, wanted_ports
 from gantry.network.records import EndpointRecord, NetworkRecord
 from gantry.network.sandbox import Sandboxes
@@ -38,6 +39,7 @@ class Endpoints:
         book: Book,
         sandboxes: Sandboxes,
         firewall: Firewall,
+        names: Names,
         tasks: TaskOwner,
     ) -> None:
         self._instance = instance
@@ -45,6 +47,7 @@ class Endpoints:
         self._book = book
         self._sandboxes = sandboxes
         self._firewall = firewall
+        self._names = names
         self._tasks = tasks
         self._withdrawing = TaskOwner("published ports")
         self._ports = PortMap()
@@ -71,7 +74,8 @@ class Endpoints:
         requests.check_endpoint(request.settings, record)
         publishing = bool(record.bridge) and not record.network.internal
         ports = wanted_ports(request, record.host_ip or self._settings.ip) if publishing else []
-        endpoint = self._reserve(container, record, request, ports)
+        plan = await self._names.begin(container, record)
+        endpoint = self._reserve(container, record, request, ports, plan)
         try:
             await self._book.save_endpoint(endpoint)
             if record.bridge:
@@ -79,15 +83,29 @@ class Endpoints:
         except BaseException:
             await asyncio.shield(self._remove(endpoint))
             raise
+        self._names.join(endpoint)
         return endpoint.endpoint
 
     def _reserve(
-        self, container: Container, record: NetworkRecord, request: EndpointRequest, ports: Sequence[WantedPort]
+        self,
+        container: Container,
+        record: NetworkRecord,
+        request: EndpointRequest,
+        ports: Sequence[WantedPort],
+        plan: files.ResolverPlan,
     ) -> EndpointRecord:
         """Take address, interface name and ports in memory: all or none."""
         made = Endpoint(container.id, record.id, new_id())
         hosts = str(self._instance.data_root / "containers" / container.id / "hosts")
-        endpoint = EndpointRecord(made, container_name=_plain(container), hosts_file=hosts)
+        endpoint = EndpointRecord(
+            made,
+            container_name=_plain(container),
+            hosts_file=hosts,
+            names=dns_names(container, request.settings),
+            links=links_of(request.settings),
+            servers=plan.upstreams(),
+            ndots=plan.ndots_given,
+        )
         if record.bridge:
             mine = self._book.of(container_id=container.id)
             made = self._fill(made, record, request, ports, endpoint.container_name)
@@ -162,6 +180,7 @@ class Endpoints:
         """Undo everything of one endpoint, now."""
         self._book.endpoints.pop(endpoint.key, None)
         self._book.leaving[endpoint.key] = endpoint
+        self._names.leave(endpoint)
         if endpoint.endpoint.ports:
             await self._firewall.withdraw(endpoint.endpoint)
             self._ports.release(endpoint.endpoint.ports)
@@ -179,9 +198,11 @@ class Endpoints:
         for each in mine:
             del self._book.endpoints[each.key]
             self._book.leaving[each.key] = each
+            self._names.leave(each)
             if each.endpoint.ports:
                 self._ports.release(each.endpoint.ports)
                 self._withdrawing.spawn(self._firewall.withdraw(each.endpoint), name=f"ports of {container_id[:12]}")
+        self._names.close(container_id)
         await run_blocking(self._sandboxes.close, container_id)
         if mine and (self._sweeping is None or self._sweeping.done()):
             self._sweeping = self._tasks.spawn(self._sweep(), name="endpoints of ended containers")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from gantry.network import bridge, design, files, requests
 from gantry.network.book import Book
 from gantry.network.endpoints import Endpoints
 from gantry.network.firewall import Firewall
+from gantry.network.names import Names, Sockets, is_named
 from gantry.network.neighbours import Neighbours
+from gantry.network.resolver import open_sockets
 from gantry.network.sandbox import Sandboxes
 from gantry.network.settings import NetworkSettings
 from gantry.ports import EndpointRequest, NetworkRequest, State
@@ -42,7 +45,10 @@ class HostNetworks:
         )
         self._neighbours = Neighbours(instance.nft_table, instance.name)
         self._tasks = TaskOwner("networks")
-        self._endpoints = Endpoints(instance, self._settings, self._book, self._sandboxes, self._firewall, self._tasks)
+        self._names = Names(instance, self._settings, self._book, self._sandboxes, self._tasks)
+        self._endpoints = Endpoints(
+            instance, self._settings, self._book, self._sandboxes, self._firewall, self._names, self._tasks
+        )
         self._changing = asyncio.Lock()  # networks are made and removed one at a time
 
     # ------------------------------------------------------------------------------------ life of the room
@@ -68,6 +74,7 @@ class HostNetworks:
                 except GantryError as error:
                     log.error("network %s cannot be used: %s", record.name, error)  # noqa: TRY400 - one line is enough
         self._endpoints.restore()
+        await self._names.start(alive)
         await self._firewall.rebuild()
         await self._settle()
 
@@ -76,6 +83,7 @@ class HostNetworks:
         await self._tasks.close()
         await self._endpoints.forget_left()
         await self._endpoints.close()
+        await self._names.stop()
         if self._book.endpoints:
             return
         if self._settings.iptables:
@@ -162,6 +170,7 @@ class HostNetworks:
             if record.managed:
                 await run_blocking(bridge.remove_links, record.bridge)
             await self._book.drop_network(record)
+            self._names.forget_network(record)
             await self._firewall.remove_network(record)
             await self._settle()
 
@@ -170,15 +179,38 @@ class HostNetworks:
     async def open_sandbox(self, container: Container, *, host: bool) -> Sandbox:
         """A namespace (none where `host`), and the three files in the container's directory."""
         with span("netns"):
-            return await run_blocking(self._open_sandbox, container, host)
+            sandbox, plan, sockets = await run_blocking(self._open_sandbox, container, host)
+        self._names.remember(container.id, plan)
+        if sockets is not None:
+            self._names.serve(container.id, sockets)
+        return sandbox
 
-    def _open_sandbox(self, container: Container, host: bool) -> Sandbox:
+    def _open_sandbox(self, container: Container, host: bool) -> tuple[Sandbox, files.ResolverPlan, Sockets | None]:
         default = self._book.named("bridge")
         gateway = self._settings.host_gateway_ip or (default.gateway if default else "")
+        networks = [] if host else [record for name in container.networks if (record := self._book.known(name))]
+        named = any(is_named(record) for record in networks)
+        plan = files.resolver_plan(container, self._settings)
         directory = self._instance.data_root / "containers" / container.id
-        paths = files.make(directory, container, self._settings, gateway, host_network=host)
-        path = "" if host else str(self._sandboxes.open(container.id))
-        return Sandbox(container.id, path, *paths)
+        paths = files.make(
+            directory,
+            container,
+            plan,
+            gateway,
+            host_network=host,
+            internal=named,
+            special=gateway if host or any(record is default for record in networks) else "",
+        )
+        sockets: list[Sockets] = []
+        inside = (lambda: sockets.append(open_sockets())) if named else None
+        try:
+            path = "" if host else str(self._sandboxes.open(container.id, inside))
+        except BaseException:
+            for each in sockets:
+                os.close(each[0])
+                os.close(each[1])
+            raise
+        return Sandbox(container.id, path, *paths), plan, sockets[0] if sockets else None
 
     async def close_sandbox(self, container_id: str) -> None:
         """Release ports, addresses and the namespace. Idempotent."""

@@ -39,13 +39,21 @@ class NetworkRecord(msgspec.Struct, frozen=True):
 
 
 class EndpointRecord(msgspec.Struct, frozen=True):
-    """One container on one network. `link` is the host's end of the veth pair, "" where there is none."""
+    """One container on one network. `link` is the host's end of the veth pair, "" where there is none.
+
+    `names` and `links` (alias, name) are for the resolver, as are the container's own `servers`
+    (address, whether it is asked from the host) and whether its user has chosen `ndots`.
+    """
 
     endpoint: Endpoint
     link: str = ""
     default_route: bool = False
     container_name: str = ""
     hosts_file: str = ""
+    names: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    servers: tuple[tuple[str, bool], ...] = ()
+    ndots: bool = False
 
     @property
     def key(self) -> str:

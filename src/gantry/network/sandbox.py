@@ -35,8 +35,11 @@ class Sandboxes:
     def path(self, container_id: str) -> Path:
         return self._directory / container_id
 
-    def open(self, container_id: str) -> Path:
-        """A new namespace with `lo` up; one that is left from an earlier life is given up. Raises Internal."""
+    def open(self, container_id: str, inside: Callable[[], None] | None = None) -> Path:
+        """A new namespace with `lo` up; one that is left from an earlier life is given up. Raises Internal.
+
+        `inside` is called in it.
+        """
         path = self.path(container_id)
         self._directory.mkdir(parents=True, exist_ok=True)
         self.close(container_id)
@@ -48,6 +51,8 @@ class Sandboxes:
                 write_sysctl(name, value)
             with netlink.RouteSocket() as kernel:
                 kernel.request(netlink.set_link("lo", up=True))
+            if inside is not None:
+                inside()
             mount_raw("/proc/thread-self/ns/net", path, "", MS_BIND, "")
 
         try:

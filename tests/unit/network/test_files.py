@@ -7,7 +7,7 @@ import pytest
 from gantry.errors import InvalidArgument
 from gantry.model.container import Container, ContainerConfig, HostConfig
 from gantry.network import files
-from gantry.network.files import Resolver, container_resolver
+from gantry.network.files import Resolver, ResolverPlan, resolver_plan
 from gantry.network.settings import NetworkSettings
 
 
@@ -37,27 +37,63 @@ def test_resolv_conf_is_read_as_the_resolver_reads_it() -> None:
         "# c\nnameserver 1.1.1.1 # x\nnameserver 2.2.2.2\nsearch a b\ndomain c\noptions ndots:2\noptions rotate ; y\n"
     )
     assert Resolver.parse(text) == Resolver(("1.1.1.1", "2.2.2.2"), ("c",), ("ndots:2", "rotate"))
-    assert Resolver.parse(Resolver.parse(text).render()) == Resolver.parse(text)
 
 
-def make(base: Resolver, *, host: bool = False, **asked: tuple[str, ...]) -> Resolver:
-    wanted = {"nameservers": (), "search": (), "options": (), **asked}
-    return container_resolver(base, host_network=host, **wanted)
+def plan(base: Resolver, **asked: tuple[str, ...]) -> ResolverPlan:
+    return ResolverPlan(base, base, "/etc/resolv.conf", **asked)
+
+
+def direct(base: Resolver, *, host: bool = False, **asked: tuple[str, ...]) -> Resolver:
+    return Resolver.parse(plan(base, **asked).render(internal=False, host_network=host))
 
 
 def test_unreachable_servers_are_left_out() -> None:
     base = Resolver(("127.0.0.53", "::1", "192.0.2.53", "fd00::1"), ("corp",), ("edns0",))
-    assert make(base) == Resolver(("192.0.2.53",), ("corp",), ("edns0",))
-    assert make(base, host=True) == base
-    assert make(Resolver(("127.0.0.1",))).nameservers == ("8.8.8.8", "8.8.4.4")
-    assert make(Resolver()).nameservers == ("8.8.8.8", "8.8.4.4")
+    assert direct(base) == Resolver(("192.0.2.53",), ("corp",), ("edns0",))
+    assert direct(base, host=True) == base
+    assert direct(Resolver(("127.0.0.1",))).nameservers == ("8.8.8.8", "8.8.4.4")
+    assert direct(Resolver()).nameservers == ("8.8.8.8", "8.8.4.4")
 
 
 def test_each_part_can_be_overridden() -> None:
     base = Resolver(("192.0.2.53",), ("corp",), ("edns0",))
-    made = make(base, nameservers=("127.0.0.1", "9.9.9.9"), search=("x.y",), options=("ndots:3",))
+    made = direct(base, nameservers=("127.0.0.1", "9.9.9.9"), search=("x.y",), options=("ndots:3",))
     assert made == Resolver(("127.0.0.1", "9.9.9.9"), ("x.y",), ("ndots:3",))
-    assert make(base, search=(".",)).search == ()
+    assert direct(base, search=(".",)).search == ()
+
+
+def test_behind_systemds_stub_the_real_servers_are_asked_directly() -> None:
+    stub, real = Resolver(("127.0.0.53",), (), ("edns0",)), Resolver(("192.0.2.1",))
+    made = ResolverPlan(stub, real, "/etc/resolv.conf")
+    assert Resolver.parse(made.render(internal=False)).nameservers == ("192.0.2.1",)
+    assert made.upstreams() == (("127.0.0.53", True),)
+
+
+def test_our_own_resolver() -> None:
+    text = plan(Resolver(("127.0.0.53", "192.0.2.53", "not-an-address"), ("corp",), ("edns0",))).render(internal=True)
+    assert Resolver.parse(text) == Resolver(("127.0.0.11",), ("corp",), ("edns0", "ndots:0"))
+    assert "# ExtServers: [host(127.0.0.53) host(192.0.2.53)]\n# Overrides: []\n" in text
+
+
+def test_servers_behind_our_own_resolver() -> None:
+    assert plan(Resolver()).upstreams() == (("8.8.8.8", True), ("8.8.4.4", True))
+    asked = plan(Resolver(("192.0.2.53",)), nameservers=("127.0.0.1",), options=("ndots:2",))
+    assert asked.upstreams() == (("127.0.0.1", False),)
+    assert asked.ndots_given
+    assert Resolver.parse(asked.render(internal=True)).options == ("ndots:2",)
+    assert "# ExtServers: [127.0.0.1]\n# Overrides: [nameservers options]\n" in asked.render(internal=True)
+    assert not plan(Resolver()).ndots_given
+
+
+def test_resolv_conf_changes_while_running_unless_it_was_edited(tmp_path: Path) -> None:
+    made = plan(Resolver(("192.0.2.53",)))
+    path = tmp_path / "resolv.conf"
+    files.write(path, made.render(internal=False))
+    files.use_resolver(tmp_path, made)
+    assert Resolver.parse(path.read_text()).nameservers == ("127.0.0.11",)
+    path.write_text("nameserver 1.2.3.4\n")
+    files.use_resolver(tmp_path, made)
+    assert path.read_text() == "nameserver 1.2.3.4\n"
 
 
 def test_extra_hosts() -> None:
@@ -84,16 +120,37 @@ def test_the_three_files(tmp_path: Path) -> None:
     wanted = container("hh", dns=["9.9.9.9"], extra_hosts=["gw:host-gateway"])
     directory = tmp_path / "c"
     settings = NetworkSettings(dns=("1.1.1.1",), dns_search=("d.e",))
-    hosts, hostname, resolv = (
-        Path(each) for each in files.make(directory, wanted, settings, "172.17.0.1", host_network=False)
+    made = files.make(
+        directory,
+        wanted,
+        resolver_plan(wanted, settings),
+        "172.17.0.1",
+        host_network=False,
+        internal=False,
+        special="172.17.0.1",
     )
+    hosts, hostname, resolv = (Path(each) for each in made)
     assert hostname.read_text() == "hh\n"
     assert Resolver.parse(resolv.read_text()).nameservers == ("9.9.9.9",)
     assert Resolver.parse(resolv.read_text()).search == ("d.e",)
     lines = hosts.read_text().splitlines()
     assert lines[0] == "127.0.0.1\tlocalhost"
-    assert lines[-1] == "172.17.0.1\tgw"
+    assert lines[-2:] == ["172.17.0.1\tgw", "172.17.0.1\thost.docker.internal gateway.docker.internal"]
     assert {path.stat().st_mode & 0o777 for path in (hosts, hostname, resolv)} == {0o644}
+
+
+def test_the_hosts_own_names_can_be_overridden(tmp_path: Path) -> None:
+    wanted = container("hh", extra_hosts=["host.docker.internal:1.2.3.4"])
+    plan = resolver_plan(wanted, NetworkSettings())
+    files.make(tmp_path, wanted, plan, "", host_network=False, internal=False, special="172.17.0.1")
+    lines = (tmp_path / "hosts").read_text().splitlines()
+    assert lines[-2:] == ["1.2.3.4\thost.docker.internal", "172.17.0.1\tgateway.docker.internal"]
+
+
+def test_a_container_on_the_hosts_network_has_the_hosts_names(tmp_path: Path) -> None:
+    wanted = container("hh")
+    files.make(tmp_path, wanted, resolver_plan(wanted, NetworkSettings()), "", host_network=True, internal=False)
+    assert (tmp_path / "hosts").read_text().strip() == Path("/etc/hosts").read_text().strip()
 
 
 def test_lines_come_and_go_in_place(tmp_path: Path) -> None:

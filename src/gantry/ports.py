@@ -316,6 +316,10 @@ class Remote(Protocol):
         """Fill in what is missing of a blob."""
         ...
 
+    async def read(self, blob: Descriptor, limit: int) -> bytes:
+        """A small blob, verified; InvalidArgument beyond `limit` bytes."""
+        ...
+
     async def has(self, digest: str) -> bool: ...
 
     async def mount(self, digest: str, source: str) -> bool:

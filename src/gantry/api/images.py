@@ -74,13 +74,13 @@ class _Handlers:
         }
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        image = await self._images.get(request.match_info["name"], _platform(request))
+        image = await self._images.get(request.match_info["name"], platform(request))
         version = api_version(request)
         manifests = boolean(request, "manifests") and version >= (1, 48)
         return web.json_response(wire.inspect(image, version, manifests=manifests))
 
     async def history(self, request: web.Request) -> web.StreamResponse:
-        image = await self._images.get(request.match_info["name"], _platform(request))
+        image = await self._images.get(request.match_info["name"], platform(request))
         return web.json_response(wire.history(await self._images.history(image)))
 
     async def save(self, request: web.Request) -> web.StreamResponse:
@@ -126,9 +126,9 @@ class _Handlers:
         parsed = Reference.parse(reference, default_tag=False)
         stream = JSONStream(request)
         if not parsed.tag and not parsed.digest:
-            await self._images.pull_all(reference, _platform(request), stream, _auth(request))
+            await self._images.pull_all(reference, platform(request), stream, registry_auth(request))
             return await stream.finish()
-        await self._images.pull(reference, _platform(request), stream, _auth(request))
+        await self._images.pull(reference, platform(request), stream, registry_auth(request))
         return await stream.finish()
 
     async def _import(self, request: web.Request, source: str) -> web.StreamResponse:
@@ -139,7 +139,7 @@ class _Handlers:
         if reference:
             taggable(reference)
         config = wire.apply_changes(ContainerConfig(), request.query.getall("changes", []))
-        platform = _platform(request)
+        wanted = platform(request)
         stream = JSONStream(request)
         try:
             image = await self._images.import_tar(
@@ -147,7 +147,7 @@ class _Handlers:
                 reference,
                 config=config,
                 message=request.query.get("message", ""),
-                platform=platform,
+                platform=wanted,
             )
         except InvalidArgument as error:
             raise Internal(error.message) from error  # Docker's status for an archive that is none
@@ -167,7 +167,7 @@ def _reference(repository: str, tag: str) -> str:
     return f"{repository}:{tag}"
 
 
-def _platform(request: web.Request) -> Platform | None:
+def platform(request: web.Request) -> Platform | None:
     text = request.query.get("platform", "")
     if not text:
         return None
@@ -179,7 +179,7 @@ def _platform(request: web.Request) -> Platform | None:
     return Platform.parse(text)
 
 
-def _auth(request: web.Request) -> str:
+def registry_auth(request: web.Request) -> str:
     """The decoded X-Registry-Auth header, JSON, or ""."""
     header = request.headers.get("X-Registry-Auth", "")
     try:

@@ -14,6 +14,7 @@ from gantry.api import disk as disk_api
 from gantry.api import execs as execs_api
 from gantry.api import images as images_api
 from gantry.api import networks as networks_api
+from gantry.api import registries as registries_api
 from gantry.api import system as system_api
 from gantry.api import volumes as volumes_api
 from gantry.api.routing import Route
@@ -25,10 +26,12 @@ from gantry.engine.archive import Archives
 from gantry.engine.containers import Containers
 from gantry.engine.create import Creator
 from gantry.engine.disk import Disk
+from gantry.engine.distribution import Distribution
 from gantry.engine.events import EventBus
 from gantry.engine.execs import Execs
 from gantry.engine.image_layers import LayerPuller
 from gantry.engine.image_pull import Puller
+from gantry.engine.image_push import Pusher
 from gantry.engine.images import Images
 from gantry.engine.lifecycle import Lifecycle
 from gantry.engine.networks import NetworkCases
@@ -83,6 +86,9 @@ class Assembly:
         downloads = LayerPuller(content, snapshots, layers, self._owner, config.max_concurrent_downloads)
         self._images.puller = Puller(
             self._state, self._images.store, self._images.collector, leases, self._registries, downloads, self._owner
+        )
+        self._images.pusher = Pusher(
+            self._images.store, leases, self._registries, self._owner, config.max_concurrent_uploads
         )
         self._system = System(
             machine,
@@ -156,6 +162,7 @@ class Assembly:
             *containers_api.routes(containers),
             *execs_api.routes(execs),
             *archive_api.routes(containers, Archives(containers)),
+            *registries_api.routes(Distribution(self._registries), self._images),
             *images_api.routes(self._images),
             *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.endpoints, self._events)),
             *volumes_api.routes(volumes),

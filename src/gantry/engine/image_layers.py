@@ -43,19 +43,25 @@ class LayerPuller:
         """Returns when every layer is stored, and unpacked on the one below it."""
         chains = chain_ids(tuple(diff_ids))
         lease.add(*chains, *(layer.digest for layer in layers))
-        for layer in layers:
-            progress(bar(layer, "Pulling fs layer"))
+        there = await run_blocking(self._all_there, layers, chains)
+        if all(stored and unpacked for stored, unpacked in there):
+            return
+        for layer, (stored, unpacked) in zip(layers, there, strict=True):
+            progress(bar(layer, "Already exists" if stored and unpacked else "Pulling fs layer"))
         async with TaskOwner("layers") as owner:
             first: dict[str, asyncio.Task[tuple[str, GantryError | None]]] = {}
-            for place, (layer, diff_id, chain) in enumerate(zip(layers, diff_ids, chains, strict=True)):
-                if layer.digest not in first:
-                    work = self._one(remote, layer, diff_id, chain, progress, bottom=place == 0)
+            for place, (layer, diff_id, (stored, unpacked)) in enumerate(zip(layers, diff_ids, there, strict=True)):
+                if layer.digest not in first and not (stored and unpacked):
+                    work = self._one(remote, layer, diff_id, progress, bottom=place == 0, stored=stored)
                     first[layer.digest] = owner.spawn(caught("", work))
             parent = ""
             try:
-                for layer, diff_id in zip(layers, diff_ids, strict=True):
+                for layer, diff_id, chain, (stored, unpacked) in zip(layers, diff_ids, chains, there, strict=True):
+                    if stored and unpacked:
+                        parent = chain
+                        continue
                     parent = await self._place(layer, diff_id, parent, await self._next(first, layer.digest))
-                    progress({"status": "Pull complete", "progressDetail": {}, "id": short(layer.digest)})
+                    progress(bar(layer, "Pull complete"))
             except BaseException:
                 for task in first.values():
                     task.cancel()
@@ -88,13 +94,9 @@ class LayerPuller:
         return await run_blocking(self._layers.unpack, layer.digest, diff_id, parent)
 
     async def _one(
-        self, remote: Remote, layer: Descriptor, diff_id: str, chain: str, progress: ProgressSink, *, bottom: bool
+        self, remote: Remote, layer: Descriptor, diff_id: str, progress: ProgressSink, *, bottom: bool, stored: bool
     ) -> str:
-        """Store one layer and, unless its chain is there, unpack it on its own; returns what to place, "" for none."""
-        stored, unpacked = await run_blocking(self._there, layer.digest, chain)
-        if stored and unpacked:
-            progress({"status": "Already exists", "progressDetail": {}, "id": short(layer.digest)})
-            return ""
+        """Store one layer and unpack it on its own; returns what to place, "" where somebody else has it."""
 
         async def work(sink: ProgressSink) -> str:
             return await self._fetch(remote, layer, diff_id, sink, bottom=bottom, stored=stored)
@@ -105,8 +107,12 @@ class LayerPuller:
         key, mine = await self._transfers.join(f"{layer.digest} {diff_id} {bottom}", progress, work, drop)
         return key if mine else ""
 
-    def _there(self, digest: str, chain: str) -> tuple[bool, bool]:
-        return _exists(self._content.stat, digest), _exists(self._snapshots.stat, chain)
+    def _all_there(self, layers: Sequence[Descriptor], chains: Sequence[str]) -> list[tuple[bool, bool]]:
+        """Of each layer, whether its blob is stored and whether its chain is unpacked."""
+        return [
+            (_exists(self._content.stat, layer.digest), _exists(self._snapshots.stat, chain))
+            for layer, chain in zip(layers, chains, strict=True)
+        ]
 
     async def _fetch(
         self, remote: Remote, layer: Descriptor, diff_id: str, sink: ProgressSink, *, bottom: bool, stored: bool

@@ -11,7 +11,7 @@ from gantry.engine.image_garbage import Collector
 from gantry.engine.image_layers import LayerPuller, caught
 from gantry.engine.image_store import ImageStore
 from gantry.engine.transfers import Transfers
-from gantry.errors import GantryError, InvalidArgument, NotFound, Unauthorized, Unsupported
+from gantry.errors import Forbidden, GantryError, InvalidArgument, NotFound, Unauthorized, Unsupported
 from gantry.model import timestamp
 from gantry.model.digest import Digest
 from gantry.model.image import Descriptor
@@ -371,11 +371,14 @@ def check_config(
 
 def explained(error: GantryError, reference: Reference) -> GantryError:
     """Docker's words for a registry that does not give out an image."""
-    if isinstance(error, NotFound) and "name unknown" not in error.message:
-        return NotFound(f"manifest for {reference.familiar} not found: {error.message}")
-    if isinstance(error, NotFound) or (isinstance(error, Unauthorized) and "denied" in error.message):
+    said = error.message
+    if isinstance(error, Forbidden | Unauthorized) and "denied" in said:
         return NotFound(
             f"pull access denied for {reference.familiar_name}, repository does not exist or may require "
-            f"'docker login': {error.message}"
+            f"'docker login': {said}"
         )
+    if isinstance(error, NotFound) and said.startswith("name unknown"):
+        return NotFound(f"repository {reference.familiar_name} not found: {said}")
+    if isinstance(error, NotFound):
+        return NotFound(f"manifest for {reference.familiar} not found: {said}")
     return error

@@ -11,6 +11,7 @@ from gantry.aio import run_blocking
 from gantry.engine.image_archive import ArchiveReader, Loaded
 from gantry.engine.image_garbage import Collector
 from gantry.engine.image_pull import Puller
+from gantry.engine.image_push import Pusher
 from gantry.engine.image_remove import Removal, Users
 from gantry.engine.image_save import write_archive
 from gantry.engine.image_store import ImageStore
@@ -71,6 +72,7 @@ class Images:
         self._leases = leases
         self._events = events
         self.puller: Puller | None = None
+        self.pusher: Pusher | None = None
         self.containers_using: Users = lambda _: []
 
     async def start(self) -> None:
@@ -357,6 +359,20 @@ class Images:
         parsed = Reference.parse(repository, default_tag=False)
         await self._registry(parsed).pull_all(parsed, platform, progress, auth)
         await self._publish("pull", parsed.familiar_name, parsed.familiar_name)
+
+    def check_push(self, reference: Reference) -> None:
+        """Raises what `push` would raise for this reference before it asks the registry."""
+        if self.pusher is not None:
+            self.pusher.check(reference)
+
+    async def push(
+        self, reference: Reference, platform: Platform | None, progress: ProgressSink, auth: str = ""
+    ) -> None:
+        """Send one tag to its registry, or all tags where the reference has none."""
+        if self.pusher is None:
+            raise Unavailable(f'failed to push "{reference}": this daemon has no registry client')
+        await self.pusher.push(reference, platform, progress, auth)
+        await self._publish("push", reference.familiar, reference.familiar_name)
 
     def _registry(self, reference: Reference) -> Puller:
         if self.puller is None:

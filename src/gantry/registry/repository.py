@@ -124,6 +124,19 @@ class RemoteRepository:
 
     # -------------------------------------------------------------------------------------------- blobs
 
+    async def read(self, blob: Descriptor, limit: int) -> bytes:
+        if not 0 <= blob.size <= limit:
+            raise InvalidArgument(f"blob {blob.digest} of {blob.size} bytes: at most {limit} are accepted")
+
+        async def once(channel: Channel) -> bytes:
+            async with channel.call("GET", self._blob(blob.digest)) as response:
+                data = await channel.read(response, limit)
+            if Digest.of(data) != blob.digest or len(data) != blob.size:
+                raise InvalidArgument(f"blob verification failed for digest {blob.digest}")
+            return data
+
+        return await self.over(once)
+
     async def has(self, digest: str) -> bool:
         async def once(channel: Channel) -> bool:
             async with channel.call("HEAD", self._blob(digest), expect=(200, 404)) as response:
@@ -176,7 +189,7 @@ class RemoteRepository:
         await upload.run(channels[0])
 
     async def put_manifest(self, version: str, media_type: str, data: bytes) -> str:
-        digest = Digest.of(data)
+        digest = str(Digest.of(data))
 
         async def once(channel: Channel) -> str:
             path = f"/v2/{self.name}/manifests/{version}"

@@ -1,7 +1,9 @@
 """Sending one blob: one request where it is small, chunks that can be resumed where it is large."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
+from typing import BinaryIO
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 from gantry.aio import run_blocking
@@ -62,10 +64,13 @@ class Upload:
         whole = offset == 0 and end == self._blob.size
         if whole:
             del headers["Content-Range"]  # some registries know ranges only in chunked uploads
-        async with channel.call(
-            "PATCH", location, headers=headers, body=lambda: self._bytes(offset, end), expect=(202, 204)
-        ) as response:
-            return _location(channel, location, response.headers.get("Location", "") or location), end
+        file = await run_blocking(self._content.open, self._blob.digest)
+        try:
+            body = functools.partial(self._bytes, file, offset, end)
+            async with channel.call("PATCH", location, headers=headers, body=body, expect=(202, 204)) as response:
+                return _location(channel, location, response.headers.get("Location", "") or location), end
+        finally:
+            await run_blocking(file.close)
 
     async def _finish(self, channel: Channel, location: str) -> None:
         parts = urlsplit(location)
@@ -92,19 +97,15 @@ class Upload:
             return "", 0
         return following, int(last) + 1 if int(last) else 0
 
-    async def _bytes(self, offset: int, end: int) -> AsyncIterator[bytes]:
-        file = await run_blocking(self._content.open, self._blob.digest)
-        try:
-            await run_blocking(file.seek, offset)
-            while offset < end:
-                data = await run_blocking(file.read, min(_READ, end - offset))
-                if not data:
-                    raise NotFound(f"content digest {self._blob.digest}: shorter than {self._blob.size} bytes")
-                yield data
-                offset += len(data)
-                self._report(offset)
-        finally:
-            await run_blocking(file.close)
+    async def _bytes(self, file: BinaryIO, offset: int, end: int) -> AsyncIterator[bytes]:
+        await run_blocking(file.seek, offset)
+        while offset < end:
+            data = await run_blocking(file.read, min(_READ, end - offset))
+            if not data:
+                raise NotFound(f"content digest {self._blob.digest}: shorter than {self._blob.size} bytes")
+            yield data
+            offset += len(data)
+            self._report(offset)
 
 
 def _location(channel: Channel, base: str, target: str) -> str:

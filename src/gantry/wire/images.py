@@ -201,3 +201,49 @@ def _pairs(text: str) -> dict[str, str]:
         if "=" not in word:
             raise InvalidArgument(f"Syntax error - can't find = in {word!r}. Must be of the form: name=value")
     return dict(word.split("=", 1) for word in words)
+
+
+class SearchFilter:
+    """The filters of a search: `is-official`, `is-automated`, `stars`. Raises InvalidArgument for others."""
+
+    def __init__(self, wanted: dict[str, list[str]]) -> None:
+        for name in wanted:
+            if name not in ("is-official", "is-automated", "stars"):
+                raise InvalidArgument(f"invalid filter '{name}'")
+        self._official = _truth(wanted, "is-official")
+        self._automated = _truth(wanted, "is-automated")
+        self._stars = 0
+        for value in wanted.get("stars", ()):
+            if not value.isdecimal():
+                raise InvalidArgument(f"invalid filter 'stars={value}'")
+            self._stars = max(self._stars, int(value))
+
+    def __call__(self, result: dict[str, Any]) -> bool:
+        return (
+            self._official in (None, result["is_official"])
+            and self._automated in (None, result["is_automated"])
+            and int(result["star_count"]) >= self._stars
+        )
+
+
+def _truth(wanted: dict[str, list[str]], name: str) -> bool | None:
+    values = wanted.get(name)
+    if not values:
+        return None
+    if values in (["1"], ["true"]):
+        return True
+    if values in (["0"], ["false"]):
+        return False
+    raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
+
+
+def search_result(found: dict[str, Any]) -> dict[str, Any]:
+    """One search result: nothing but the known fields, each of its type whatever the registry sends."""
+    stars = found.get("star_count")
+    return {
+        "star_count": stars if isinstance(stars, int) else 0,
+        "is_official": found.get("is_official") is True,
+        "name": str(found.get("name") or ""),
+        "is_automated": found.get("is_automated") is True,
+        "description": str(found.get("description") or ""),
+    }

@@ -72,6 +72,7 @@ class Daemon:
         self.socket = directory / "gantry.sock"
         self.log = directory / "gantryd.log"
         self._options = options
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -100,6 +101,7 @@ class Daemon:
                     *self._options,
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env=os.environ | self.environment,
             )  # fmt: skip
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -124,6 +126,14 @@ class Daemon:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    def died(self, seconds: float = 20) -> bool:
+        """Wait until it was killed by SIGKILL; False where it goes on."""
+        assert self._process is not None
+        try:
+            return self._process.wait(seconds) == -signal.SIGKILL
+        except subprocess.TimeoutExpired:
+            return False
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""

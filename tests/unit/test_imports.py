@@ -8,13 +8,14 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "gantry"
 
 # Everyone may import these.
-COMMON = {"model", "errors", "aio", "trace", ""}
+COMMON = {"model", "errors", "aio", "trace", "faults", ""}
 
 ALLOWED: dict[str, set[str]] = {
     "model": set(),
     "errors": set(),
     "aio": set(),
     "trace": set(),
+    "faults": set(),
     "": set(),
     "wire": set(),
     "ports": set(),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import run_blocking
 from gantry.build.errors import StepFailed
 from gantry.build.metadata import config_text
@@ -91,7 +92,9 @@ class RunOp:
             if code:
                 command = " ".join(self._spec.args)
                 raise StepFailed(f"The command '{command}' returned a non-zero code: {code}", code=code)
+            faults.point("build.ran")
             layer, chain = await self._workspace.commit(active, parent)
+            faults.point("build.committed")
             return await self._workspace.image(parent, self._definition, layer, chain)
 
     async def _execute(self, active: Active, inputs: Sequence[BuildState], log: StepLog) -> int:

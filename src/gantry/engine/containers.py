@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import run_blocking
 from gantry.engine.create import Creator
 from gantry.engine.execs import Execs
@@ -108,6 +109,7 @@ class Containers:
                 raise Conflict(f"Error when allocating new name: {error.message}") from None
             try:
                 container = await self.registry.update(container.id, lambda c: c.replace(name=bare))
+                faults.point("rename.recorded")
             except BaseException:
                 self.registry.release(bare, container.id)
                 raise
@@ -128,6 +130,7 @@ class Containers:
                     await self._facts.update(container.id, host)
             except Conflict as error:
                 raise Conflict(f"Cannot update container {container.id}: {error.message}") from None
+            faults.point("update.applied")
             container = await self.registry.update(container.id, lambda c: c.replace(host_config=host))
         self.lifecycle.publish(container, "update")
         return warnings
@@ -209,9 +212,10 @@ class Containers:
         base = await self._images.get(container.image_id) if container.image_id else None
         paused = pause and container.status.phase == Phase.RUNNING
         if paused:
-            await self.lifecycle.pause(container)
+            await self.lifecycle.pause(container, briefly=True)
         try:
             layer = await run_blocking(self._layers.capture, container.id)
+            faults.point("commit.captured")
         finally:
             if paused:
                 await self.lifecycle.unpause(container)
@@ -232,6 +236,7 @@ class Containers:
         )
         if reference:
             await self._images.tag(image.id, reference)
+        faults.point("commit.done")
         self.lifecycle.publish(container, "commit", comment=comment, imageID=image.id, imageRef=reference)
         return image
 

@@ -2,15 +2,16 @@
 
 import os
 import re
-import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import run_blocking
 from gantry.engine.attributes import event_attributes
+from gantry.engine.directory import name_volumes, remove_directory
 from gantry.engine.merge import command_of, merge_config
 from gantry.engine.mounts import CREATE, clean, inherited_mounts, requested_mounts
 from gantry.engine.naming import invent_name
@@ -29,7 +30,6 @@ from gantry.oci.archive import real_directory
 from gantry.ports import Events, Images, Layers, Leases, Snapshotter, TaskFacts, Volumes
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
-NEW_VOLUMES = "new-volumes"  # in a container's directory until it is created: the anonymous volumes made for it
 
 
 class Creator:
@@ -97,10 +97,12 @@ class Creator:
                 directory = self._instance.data_root / "containers" / container_id
                 undo.step(run_blocking, remove_directory, directory)
                 await run_blocking(directory.mkdir, parents=True, mode=0o710)
+                faults.point("create.directory")
                 chain = await self._images.ensure_unpacked(image) if image else ""
                 lease.add(container_id, *([chain] if chain else []))
                 undo.step(run_blocking, self._snapshots.remove, container_id)
                 await run_blocking(self._snapshots.prepare, container_id, chain)
+                faults.point("create.snapshot")
                 mounts = await self._make_volumes(mounts, host, directory, undo)
                 container = Container(
                     id=container_id,
@@ -123,9 +125,11 @@ class Creator:
                 )
                 if image is not None:
                     await self._copy_up(container)
+                faults.point("create.copied-up")
                 await self._registry.save(container)
+                faults.point("create.recorded")
                 undo.pop_all()
-        await run_blocking((directory / NEW_VOLUMES).unlink, missing_ok=True)
+        await run_blocking(name_volumes, directory, [])
         self._events.publish("container", "create", container.id, event_attributes(container))
         return container, warnings
 
@@ -208,7 +212,8 @@ class Creator:
             for mount in mounts
         ]
         if anonymous := [mount.name for mount in named if mount.type == "volume" and mount.anonymous]:
-            await run_blocking((directory / NEW_VOLUMES).write_text, "\n".join(anonymous))
+            await run_blocking(name_volumes, directory, anonymous)
+            faults.point("create.volumes-named")
         requests = {clean(request.target): request.volume_options for request in host.mounts or ()}
         made: list[MountPoint] = []
         for mount in named:
@@ -224,6 +229,7 @@ class Creator:
             if not existed:
                 undo.step(self._volumes.remove, mount.name, force=True)
             made.append(msgspec.structs.replace(mount, source=volume.mountpoint, driver=volume.driver))
+            faults.point("create.volume")
         return made
 
     async def _exists(self, name: str) -> bool:
@@ -265,9 +271,3 @@ class Creator:
 def _has_entries(path: str) -> bool:
     with os.scandir(path) as entries:
         return next(entries, None) is not None
-
-
-def remove_directory(directory: Path) -> None:
-    """Remove a container's own directory; nothing happens where there is none."""
-    if directory.exists():
-        shutil.rmtree(directory)

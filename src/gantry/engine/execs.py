@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import TaskOwner
 from gantry.engine.lifecycle import Lifecycle
 from gantry.engine.merge import DEFAULT_PATH, merge_env
@@ -106,6 +107,7 @@ class Execs:
             process = _process(container, request, console_size)
             state = await self._runtime.exec(ExecSpec(container.id, made.id, process, detached=detach))
             made.pid = state.pid
+            faults.point("exec.started")
             stream = None if detach else await self._streams.attach(container.id, made.id, stdin=request.attach_stdin)
         except BaseException as error:
             made.running = False

@@ -6,12 +6,10 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-import msgspec
-
-from gantry import trace
+from gantry import faults, trace
 from gantry.aio import TaskOwner, run_blocking
 from gantry.engine.attributes import event_attributes
-from gantry.engine.create import remove_directory
+from gantry.engine.directory import empty_directory, name_volumes, named_volumes, remove_directory
 from gantry.engine.merge import parse_signal
 from gantry.engine.networking import ContainerNetworks
 from gantry.engine.policy import BackOff, wants_restart
@@ -137,7 +135,7 @@ class Lifecycle:
                         lambda c: c.replace(sandbox=started.sandbox, networks={**c.networks, **started.networks})
                         .transition(
                             Phase.RUNNING, pid=started.pid, started_at=started.at, exit_code=0, error="", health=None,
-                            oom_killed=False, manually_stopped=False, restart_count=restarts,
+                            oom_killed=False, manually_stopped=False, restart_count=restarts, restart_asked=False,
                         ),
                     )  # fmt: skip
                 undo.pop_all()
@@ -145,6 +143,7 @@ class Lifecycle:
             reason = error if isinstance(error, GantryError) else Internal(f"the start was broken off: {error!r}")
             await self._start_failed(container, reason)
             raise
+        faults.point("start.recorded")
         self.ended(container.id).clear()
         self.publish(running, "start")
         self.owner.spawn(self._watch(running.id), name=f"watch {running.id[:12]}")
@@ -156,7 +155,9 @@ class Lifecycle:
         code = exit_code_of(error)
         failed = await self.registry.update(
             container.id,
-            lambda c: c.replace(sandbox=None).transition(phase, pid=0, exit_code=code, error=error.message),
+            lambda c: c.replace(sandbox=None).transition(
+                phase, pid=0, exit_code=code, error=error.message, restart_asked=False
+            ),
         )
         self._attachers.fail(container.id, error)
         if container.status.phase == Phase.RESTARTING:
@@ -188,22 +189,26 @@ class Lifecycle:
             self.publish(container, "oom")
         for problem in await self._starter.release(container):
             log.error("container %s: %s", container.id[:12], problem)
+        faults.point("exit.released")
         again = container.id not in self._final and wants_restart(container, status.code)
         container = await self.registry.update(
             container.id,
             lambda c: c.replace(sandbox=None).transition(
                 Phase.RESTARTING if again else Phase.EXITED,
-                pid=0, exit_code=status.code, finished_at=status.at, oom_killed=status.oom_killed,
+                pid=0, exit_code=status.code, finished_at=status.at, oom_killed=status.oom_killed, thaw=False,
                 restart_count=c.status.restart_count + again,
             ),
         )  # fmt: skip
+        faults.point("exit.recorded")
         self.ended(container.id).set()
         ran = max(0, status.at - container.status.started_at) // 1_000_000_000
         self.publish(container, "die", exitCode=str(status.code), execDuration=str(ran))
         self.waiters.tell(container.id, status.code, "not-running", "next-exit")
         if again:
             self.restart_later(container.id, self._back_off.next(container, status))
-        elif container.host_config.auto_remove and container.id not in self._kept:
+        elif (
+            container.host_config.auto_remove and container.id not in self._kept and not container.status.restart_asked
+        ):
             await self._remove(container, volumes=True)
 
     def restart_later(self, container_id: str, delay: float) -> None:
@@ -254,11 +259,12 @@ class Lifecycle:
         ends = number in (_SIGKILL, own) or not container.config.stop_signal
         if ends:
             self._final.add(container.id)
-        await self.registry.update(container.id, _manually_stopped)
+        await self.registry.update(container.id, lambda c: c.noted(manually_stopped=True))
         try:
             await self.runtime.kill(container.id, number)
         except (NotFound, Conflict):
             raise Conflict(f"container {container.id} is not running") from None
+        faults.point("stop.signalled")
         self.publish(container, "kill", signal=str(number))
         if ends and container.status.phase == Phase.PAUSED:
             with suppress(GantryError):  # it ended, or somebody was faster
@@ -318,21 +324,33 @@ class Lifecycle:
         """Stop, then start; a container that is removed at its end is not removed by this."""
         self._kept.add(container.id)
         try:
+            if container.status.running:
+                await self.registry.update(container.id, lambda c: c.noted(restart_asked=True))
             with suppress(NotModified):
                 await self.stop(container, timeout, text)
+            faults.point("restart.stopped")
             await self.start(self.registry.get(container.id))
+        except BaseException:
+            with suppress(NotFound):
+                await self.registry.update(container.id, lambda c: c.noted(restart_asked=False))
+            raise
         finally:
             self._kept.discard(container.id)
         self.publish(container, "restart")
 
-    async def pause(self, container: Container) -> None:
+    async def pause(self, container: Container, *, briefly: bool = False) -> None:
+        """`briefly` is a pause that the daemon makes for itself, and that does not outlive it."""
         async with self.registry.lock(container.id):
             container = self.registry.get(container.id)
             if container.status.phase == Phase.PAUSED:
                 raise Conflict(f"Container {container.id} is already paused")
             must_run(container)
+            if briefly:
+                await self.registry.update(container.id, lambda c: c.noted(thaw=True))
             await self.runtime.pause(container.id)
+            faults.point("pause.frozen")
             await self.registry.update(container.id, lambda c: c.transition(Phase.PAUSED))
+            faults.point("pause.recorded")
         self.publish(container, "pause")
 
     async def unpause(self, container: Container) -> None:
@@ -341,7 +359,8 @@ class Lifecycle:
             if container.status.phase != Phase.PAUSED:
                 raise Internal(f"Container {container.id} is not paused")
             await self.runtime.resume(container.id)
-            await self.registry.update(container.id, lambda c: c.transition(Phase.RUNNING))
+            faults.point("unpause.thawed")
+            await self.registry.update(container.id, lambda c: c.transition(Phase.RUNNING, thaw=False))
         self.publish(container, "unpause")
 
     # ------------------------------------------------------------------------------------------ remove
@@ -350,42 +369,67 @@ class Lifecycle:
         self, container: Container, *, force: bool = False, volumes: bool = False, shown: str = ""
     ) -> None:
         """Raises Conflict for a running container without `force`; `shown` is what the user called it."""
+        while container.id in self.registry:
+            container = self.registry.get(container.id)
+            self._check_removal(container, shown or container.name, force=force)
+            if container.status.running:
+                with suppress(Conflict, NotFound):  # it ended, or was removed, by itself meanwhile
+                    await self.kill(container, "KILL")
+                if not await self._gone(container.id, _KILL_TIMEOUT):
+                    raise Internal(f"cannot remove container {container.id}: it does not end")
+            async with self.registry.lock(container.id):
+                if container.id not in self.registry:
+                    return
+                container = self.registry.get(container.id)
+                if not container.status.running:  # else it was started meanwhile
+                    await self._remove(container, volumes=volumes)
+                    return
+
+    @staticmethod
+    def _check_removal(container: Container, shown: str, *, force: bool) -> None:
         if container.status.phase == Phase.REMOVING:
-            raise Conflict(f"removal of container {shown or container.name} is already in progress")
+            raise Conflict(f"removal of container {shown} is already in progress")
         if container.status.running and not force:
             state = {Phase.PAUSED: "paused", Phase.RESTARTING: "restarting"}.get(container.status.phase, "running")
             advice = (
                 " and must be unpaused first" if state == "paused"
                 else ": stop the container before removing or force remove"
             )  # fmt: skip
-            raise Conflict(f'cannot remove container "{shown or container.name}": container is {state}{advice}')
-        if container.status.running:
-            with suppress(Conflict, NotFound):  # it ended, or was removed, by itself meanwhile
-                await self.kill(container, "KILL")
-            await self._gone(container.id, _KILL_TIMEOUT)
-        async with self.registry.lock(container.id):
-            if container.id in self.registry:
-                await self._remove(self.registry.get(container.id), volumes=volumes)
+            raise Conflict(f'cannot remove container "{shown}": container is {state}{advice}')
 
     async def _remove(self, container: Container, *, volumes: bool) -> None:
-        """The caller holds the lock. What cannot be removed leaves a dead container that can be removed again."""
-        container = await self.registry.update(container.id, lambda c: c.transition(Phase.REMOVING))
+        """The caller holds the lock. What cannot be removed leaves a dead container that can be removed again.
+
+        The directory goes last: one without a record tells the next daemon which volumes still have to go.
+        """
         directory = self.instance.data_root / "containers" / container.id
+        anonymous = [mount.name for mount in container.mounts if mount.type == "volume" and mount.anonymous]
+        await run_blocking(name_volumes, directory, anonymous if volumes else [])
+        container = await self.registry.update(container.id, lambda c: c.transition(Phase.REMOVING))
+        faults.point("remove.recorded")
         try:
             await self.runtime.delete(container.id)
             await self.connections.release(container)
+            faults.point("remove.released")
             await run_blocking(self.snapshots.remove, container.id)
-            await run_blocking(remove_directory, directory)
+            faults.point("remove.snapshot")
+            await run_blocking(empty_directory, directory)
+            faults.point("remove.emptied")
         except (GantryError, OSError) as error:
             reason = error.message if isinstance(error, GantryError) else str(error)
             await self.registry.update(container.id, lambda c: c.transition(Phase.DEAD, error=reason))
             self.waiters.tell(container.id, container.status.exit_code, "removed", error=reason)
             raise Internal(f"container {container.id}: cannot remove it: {reason}") from error
         await self.registry.delete(container)
-        for mount in container.mounts if volumes else ():
-            if mount.type == "volume" and mount.anonymous:
-                with suppress(Conflict, NotFound):  # another container uses it, or someone was faster
-                    await self.volumes.remove(mount.name)
+        faults.point("remove.forgotten")
+        for name in anonymous if volumes else ():
+            with suppress(Conflict, NotFound):  # another container uses it, or someone was faster
+                await self.volumes.remove(name)
+        faults.point("remove.volumes")
+        try:
+            await run_blocking(remove_directory, directory)
+        except OSError as error:
+            log.error("container %s: %s is left until the next start: %s", container.id[:12], directory, error)  # noqa: TRY400
         self.publish(container, "destroy")
         self._attachers.fail(container.id, Conflict("container was removed"))
         self.waiters.tell(container.id, container.status.exit_code, "not-running", "next-exit", "removed")
@@ -396,8 +440,10 @@ class Lifecycle:
 
     async def finish_removing(self, container: Container) -> None:
         """Go on with a removal that an earlier daemon had begun."""
+        directory = self.instance.data_root / "containers" / container.id
+        volumes = bool(await run_blocking(named_volumes, directory))
         async with self.registry.lock(container.id):
-            await self._remove(container, volumes=False)
+            await self._remove(container, volumes=volumes)
 
     # ---------------------------------------------------------------------------------------- recovery
 
@@ -414,7 +460,7 @@ class Lifecycle:
             try:
                 await self.stop(container, None)
                 # A daemon that ends is no reason to forget `unless-stopped`.
-                await self.registry.update(container.id, _not_manually_stopped)
+                await self.registry.update(container.id, lambda c: c.noted(manually_stopped=False))
             except (NotModified, NotFound):
                 return  # it ended, or was removed by its end
 
@@ -429,11 +475,3 @@ def must_run(container: Container) -> None:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not container.status.running:
         raise Conflict(f"container {container.id} is not running")
-
-
-def _manually_stopped(container: Container) -> Container:
-    return container.replace(status=msgspec.structs.replace(container.status, manually_stopped=True))
-
-
-def _not_manually_stopped(container: Container) -> Container:
-    return container.replace(status=msgspec.structs.replace(container.status, manually_stopped=False))

@@ -97,14 +97,23 @@ class ContainerNetworks:
                 self._publish("disconnect", await self._networks.get(endpoint.network_id), container.id)
 
     async def adopt(self, container: Container) -> None:
-        """Know again what a container has that runs since before this daemon did."""
+        """Know again what a container has that runs since before this daemon did.
+
+        A connection that was half made is taken back; one that was half undone is undone.
+        """
         if container.sandbox is not None:
             self.sandboxes[container.id] = container.sandbox
         for endpoint in await self._networks.endpoints(container_id=container.id):
             network = await self._networks.get(endpoint.network_id)
             # The container may name the network by its id.
-            key = next((name for name in container.networks if name in (network.name, network.id)), network.name)
+            key = next((name for name in container.networks if name in (network.name, network.id)), "")
+            if not key:
+                await self._networks.detach(container.id, network.id)
+                continue
             self.endpoints.setdefault(container.id, {})[key] = endpoint
+        if gone := set(container.networks) - set(self.endpoints.get(container.id, ())):
+            left = {name: asked for name, asked in container.networks.items() if name not in gone}
+            await self._registry.update(container.id, lambda c: c.replace(networks=left))
 
     def _publish(self, action: str, network: Network, container_id: str) -> None:
         attributes = {"container": container_id, "name": network.name, "type": network.driver}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from gantry import faults
 from gantry.engine.registry import Registry
 from gantry.errors import Forbidden, Internal, InvalidArgument, NotFound
 from gantry.model.container import Container, Phase
@@ -88,6 +89,7 @@ class NetworkCases:
             try:
                 networks = {**container.networks, network.name: settings}
                 await self._registry.update(container.id, lambda c: c.replace(networks=networks))
+                faults.point("connect.recorded")
             except BaseException:
                 if made is not None:
                     await self._networks.detach(container.id, network.id)
@@ -138,6 +140,7 @@ class NetworkCases:
                 raise Internal(f"container {container.id} is not connected to {article}network {network.name}")
             if running:
                 await self._networks.detach(container.id, network.id)
+            faults.point("disconnect.detached")
             left = {name: settings for name, settings in container.networks.items() if name != key}
             await self._registry.update(container.id, lambda c: c.replace(networks=left))
             if running:

@@ -23,7 +23,8 @@ def wants_restart(container: Container, code: int) -> bool:
 
 def wants_autostart(container: Container) -> bool:
     """Whether a container that was found ended is started together with the daemon."""
-    return container.status.phase == Phase.EXITED and wants_restart(container, container.status.exit_code)
+    status = container.status
+    return status.phase == Phase.EXITED and (status.restart_asked or wants_restart(container, status.exit_code))
 
 
 class BackOff:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gantry.aio import run_blocking
-from gantry.engine.create import NEW_VOLUMES, remove_directory
+from gantry.engine.directory import named_volumes, remove_directory
 from gantry.engine.policy import FIRST_DELAY, wants_autostart
 from gantry.errors import Conflict, GantryError, NotFound, NotModified
 from gantry.model import timestamp
@@ -53,7 +53,7 @@ class Recovery:
                 continue
             try:
                 await self._life.runtime.delete(name)
-                for volume in await run_blocking(_new_volumes, top / name):
+                for volume in await run_blocking(named_volumes, top / name):
                     await self._remove_volume(volume)
                 await run_blocking(self._life.snapshots.remove, name)
                 await run_blocking(remove_directory, top / name)
@@ -82,12 +82,22 @@ class Recovery:
                 # From created straight to paused is no move that a user could make; a killed daemon's can be.
                 lambda c: c.transition(Phase.RUNNING, pid=state.pid, started_at=began).transition(phase),
             )
+        container = await self._finish_intents(container)
         await self._life.connections.adopt(container)
         for mount in container.mounts:
             if mount.type == "volume":
                 await self._life.volumes.mount(mount.name, container.id)
         self._life.watch(container.id)
         self._life.on_running(container)
+
+    async def _finish_intents(self, container: Container) -> Container:
+        """A pause that was meant to be short ends; a restart that had not stopped it yet is given up."""
+        if container.status.thaw and container.status.phase == Phase.PAUSED:
+            await self._life.runtime.resume(container.id)
+            container = await self._registry.update(container.id, lambda c: c.transition(Phase.RUNNING, thaw=False))
+        if container.status.thaw or container.status.restart_asked:
+            container = await self._registry.update(container.id, lambda c: c.noted(thaw=False, restart_asked=False))
+        return container
 
     async def _settle(self, container: Container, state: TaskState | None) -> None:
         """No process: bring the record to its end, and start again what should run."""
@@ -98,6 +108,8 @@ class Recovery:
             status = state.exit if state is not None and state.exit is not None else None
             async with self._registry.lock(container.id):
                 await self._life.exited(container, status or ExitStatus(_UNKNOWN_END, timestamp.now()))
+            if container.status.restart_asked and container.id in self._registry:
+                self._start_later(self._registry.get(container.id))
         elif phase == Phase.RESTARTING:
             await self._life.runtime.delete(container.id)
             self._life.restart_later(container.id, FIRST_DELAY)
@@ -106,7 +118,10 @@ class Recovery:
             if container.sandbox is not None:
                 await self._registry.update(container.id, lambda c: c.replace(sandbox=None))
             if wants_autostart(container):
-                self._life.owner.spawn(self._autostart(container), name=f"autostart {container.id[:12]}")
+                self._start_later(container)
+
+    def _start_later(self, container: Container) -> None:
+        self._life.owner.spawn(self._autostart(container), name=f"autostart {container.id[:12]}")
 
     async def _autostart(self, container: Container) -> None:
         try:
@@ -120,12 +135,5 @@ class Recovery:
 def _entries(directory: Path) -> list[str]:
     try:
         return [entry.name for entry in directory.iterdir()]
-    except FileNotFoundError:
-        return []
-
-
-def _new_volumes(directory: Path) -> list[str]:
-    try:
-        return (directory / NEW_VOLUMES).read_text().split()
     except FileNotFoundError:
         return []

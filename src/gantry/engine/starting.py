@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import run_blocking
 from gantry.engine.merge import container_process, parse_signal
 from gantry.engine.mounts import CREATE
@@ -65,7 +66,9 @@ class Starter:
         with span("volumes"):
             mounts = await self._mount(container, undo)
         undo.step(self._networks.release, container)
+        faults.point("start.volumes")
         sandbox = await self._networks.open(container)
+        faults.point("start.sandbox")
         spec = await self._spec(container, sandbox, mounts)
         undo.step(self._runtime.delete, container.id)
         # The process is made while its network is; it does not run before both are there.
@@ -79,8 +82,10 @@ class Starter:
         assert not isinstance(attached, BaseException)
         with span("attach"):
             await self._attachers.serve(container.id)
+            faults.point("start.made")
         began = timestamp.now()
         await self._runtime.start(container.id)
+        faults.point("start.released")
         return Started(made, began, sandbox, attached)
 
     async def _create(self, spec: TaskSpec) -> int:

@@ -238,7 +238,11 @@ _MOVES: dict[Phase, frozenset[Phase]] = {
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What changes over a container's life. Times are nanoseconds since the epoch, 0 for never."""
+    """What changes over a container's life. Times are nanoseconds since the epoch, 0 for never.
+
+    `restart_asked` and `thaw` are intents of the daemon: a restart whose second half is still to come, and a pause
+    that it made for a moment only. A new daemon finishes both.
+    """
 
     phase: Phase = Phase.CREATED
     pid: int = 0
@@ -249,6 +253,8 @@ class Status(msgspec.Struct, frozen=True):
     finished_at: int = 0
     restart_count: int = 0
     manually_stopped: bool = False
+    restart_asked: bool = False
+    thaw: bool = False
     health: dict[str, Any] | None = None
 
     @property
@@ -309,6 +315,10 @@ class Container(msgspec.Struct, frozen=True):
         if phase not in _MOVES[self.status.phase]:
             raise Conflict(f"container {self.id[:12]} is {self.status.phase} and cannot become {phase}")
         return msgspec.structs.replace(self, status=msgspec.structs.replace(self.status, phase=phase, **changes))
+
+    def noted(self, **changes: Any) -> "Container":
+        """The container with other facts in its status, in the same phase."""
+        return msgspec.structs.replace(self, status=msgspec.structs.replace(self.status, **changes))
 
     def replace(self, **changes: Any) -> "Container":
         return msgspec.structs.replace(self, **changes)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import TaskOwner, run_blocking
 from gantry.errors import Forbidden, GantryError, Internal
 from gantry.model.container import Container
@@ -78,11 +79,13 @@ class Endpoints:
         endpoint = self._reserve(container, record, request, ports, plan)
         try:
             await self._book.save_endpoint(endpoint)
+            faults.point("endpoint.recorded")
             if record.bridge:
                 await self._make(record, endpoint, files.own_names(container))
         except BaseException:
             await asyncio.shield(self._remove(endpoint))
             raise
+        faults.point("endpoint.made")
         self._names.join(endpoint)
         return endpoint.endpoint
 

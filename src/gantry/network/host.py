@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from gantry import faults
 from gantry.aio import TaskOwner, run_blocking
 from gantry.errors import Conflict, Forbidden, GantryError
 from gantry.model.container import Container
@@ -150,9 +151,11 @@ class HostNetworks:
                 record = design.user_network(request, self._settings, self._instance, facts, known)
                 await self._book.put_network(record)
                 undo.push_async_callback(self._book.drop_network, record)
+                faults.point("network.recorded")
                 if record.managed:
                     undo.push_async_callback(run_blocking, bridge.remove_links, record.bridge)
                 await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+            faults.point("network.made")
             await self._firewall.add_network(record)
             await self._settle()
             undo.pop_all()
@@ -169,6 +172,7 @@ class HostNetworks:
                 raise Forbidden(f"error while removing network: network {record.name} has active endpoints ({shown})")
             if record.managed:
                 await run_blocking(bridge.remove_links, record.bridge)
+            faults.point("network.unlinked")
             await self._book.drop_network(record)
             self._names.forget_network(record)
             await self._firewall.remove_network(record)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from gantry import faults
 from gantry.errors import Internal
 from gantry.linux import netlink
 from gantry.linux.mount import MS_BIND, mount_raw, unmount
@@ -44,6 +45,7 @@ class Sandboxes:
         self._directory.mkdir(parents=True, exist_ok=True)
         self.close(container_id)
         path.touch(mode=0o600)
+        faults.point("sandbox.file")
 
         def make() -> None:
             unshare(CLONE_NEWNET)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from gantry import faults
 from gantry.aio import TaskOwner, run_blocking
 from gantry.errors import Internal, InvalidArgument, Unavailable
 from gantry.linux import pidfd
@@ -83,6 +84,7 @@ class Launcher:
 
         with span("bundle"):
             monitor, filter_key = await run_blocking(launch)
+            faults.point("task.launched")
         with span("conmon+create"):
             run = await self.answer(bundle, monitor)
         if filter_key:
@@ -112,6 +114,7 @@ class Launcher:
             bundle.path.mkdir(parents=True)
             self._make_terminals()
             bundle.write("process.json", prepare.exec_document(container, spec, self.host))
+            faults.point("exec.written")
             command = Command(
                 conmon=self._monitor,
                 runtime=runtime.info.path,
@@ -142,9 +145,11 @@ class Launcher:
             raise
         finally:
             monitor.close()
+        faults.point("task.answered")
         number = monitor.process.pid
         run = Run(self._boot, number, pidfd.start_time(number), pid, pidfd.start_time(pid))
         await run_blocking(bundle.write, "run.json", run)
+        faults.point("task.written")
         return run
 
     def separate(self, owner: TaskOwner, pid: int) -> None:
@@ -168,6 +173,7 @@ class Launcher:
         self.kill(intent)
         _end_monitor(bundle, run)
         self.kill(intent)  # what a conmon without a written process made in between
+        faults.point("task.ended")
         if (info := self.infos.get(intent.runtime)) is not None:
             self._of(info).delete(intent.id)
         if intent.cgroup:
@@ -177,6 +183,7 @@ class Launcher:
                 if error.errno != errno.EBUSY:
                     raise
                 raise Internal(f"cannot remove the cgroup of container {intent.id}: {error.strerror}") from error
+        faults.point("task.forgotten")
         prepare.release(bundle)
 
     def kill(self, intent: Intent) -> None:

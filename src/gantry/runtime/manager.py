@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import TaskOwner, run_blocking
 from gantry.errors import Conflict, GantryError, Internal, NotFound
 from gantry.linux import pidfd
@@ -114,6 +115,7 @@ class RuntimeManager:
 
         def release() -> None:
             task.bundle.mark_started()
+            faults.point("task.marked")
             runtime.start(container_id)
 
         with span("start"):
@@ -137,6 +139,7 @@ class RuntimeManager:
         try:
             with span("exec"):
                 monitor = await self._launcher.exec(task.bundle, bundle, spec, runtime)
+                faults.point("exec.launched")
                 if not spec.detached:
                     try:
                         await monitor.attachable()

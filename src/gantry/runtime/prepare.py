@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gantry import faults
 from gantry.errors import Internal, InvalidArgument
 from gantry.linux.mount import is_mounted, mount, mount_raw, unmount_all
 from gantry.linux.openat2 import openat2
@@ -37,11 +38,13 @@ def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, do
         bundle.rootfs.mkdir(parents=True)
         os.chmod(bundle.path, 0o700)
         bundle.write("task.json", intent)
+        faults.point("task.intent")
     with span("mount"):
         _mount_root(bundle, spec)
         if intent.shm:
             _mount_shm(Path(intent.shm), spec)
         spec = _resolve_subpaths(bundle, spec)
+        faults.point("task.mounted")
     with span("configuration"):
         user = users.resolve(
             bundle.rootfs, spec.process.user, (*spec.process.groups, *(spec.host_config.group_add or ()))
@@ -85,6 +88,7 @@ def release(bundle: Bundle) -> None:
     intent = bundle.read_intent()
     for target in reversed(intent.mounts if intent else (str(bundle.rootfs),)):
         unmount_all(Path(target))
+    faults.point("task.unmounted")
     bundle.remove()
 
 

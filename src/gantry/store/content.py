@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from gantry import faults
 from gantry.errors import Conflict, Internal, InvalidArgument, NotFound
 from gantry.model import timestamp
 from gantry.model.digest import Digest
@@ -164,7 +165,9 @@ class FileWriter:
             raise Internal(f"write {self._path}: {error.strerror}") from error
         self._file.close()
         self._path.chmod(0o600)
+        faults.point("blob.written")
         self._path.rename(self._store.path(actual))
+        faults.point("blob.named")
         self._done = True
         return self._store.stat(actual)
 

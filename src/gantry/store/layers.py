@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
+from gantry import faults
 from gantry.errors import Conflict, Internal, InvalidArgument, NotFound
 from gantry.linux import mount
 from gantry.model.task import Mount
@@ -77,6 +78,7 @@ class OverlayLayers:
         self._snapshots.prepare(key, parent)
         try:
             size = self._apply(key, digest, diff_id)
+            faults.point("layer.applied")
             self._snapshots.commit(chain, key, size)
         except Conflict:
             self._snapshots.remove(key)  # the chain has come by another way: the content is the same
@@ -165,6 +167,7 @@ class OverlayLayers:
             for request in mounts:
                 mount.mount(request, target)
                 undo.callback(mount.unmount, target, lazy=True)
+            faults.point("layers.mounted")
             yield target
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from gantry import faults
 from gantry.errors import Conflict, GantryError, Internal, NotFound
 from gantry.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2, remove_tree
 from gantry.model import timestamp
@@ -111,7 +112,9 @@ class OverlaySnapshotter:
         try:
             with self._state.update() as tx:
                 tx.put(_SNAPSHOTS, key, record)
+            faults.point("snapshot.recorded")
             self._make_directory(record, self._fs(above) if above else None)
+            faults.point("snapshot.made")
         except BaseException as error:
             self.remove(key)
             if isinstance(error, OSError):
@@ -152,6 +155,7 @@ class OverlaySnapshotter:
             with self._state.update() as tx:
                 tx.put(_SNAPSHOTS, name, made)
                 tx.delete(_SNAPSHOTS, key)
+            faults.point("snapshot.committed")
             self._records[name] = made
             del self._records[key]
         self._sync_soon()
@@ -202,6 +206,7 @@ class OverlaySnapshotter:
             with self._state.update() as tx:
                 tx.delete(_SNAPSHOTS, key)
             del self._records[key]
+        faults.point("snapshot.forgotten")
         self._remove_directory(str(record.number))
 
     def _remove_directory(self, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gantry import faults
 from gantry.errors import Conflict, Internal
 from gantry.ports import Table
 
@@ -71,7 +72,9 @@ class SQLiteState:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield SQLiteTransaction(connection, self._decoders)
+                    faults.point("state.written")
                     connection.execute("COMMIT")
+                    faults.point("state.committed")
                 except BaseException:
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")

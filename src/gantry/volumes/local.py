@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from gantry import faults
 from gantry.aio import run_blocking
 from gantry.errors import Conflict, Internal, NotFound
 from gantry.linux.mount import is_mounted, unmount
@@ -83,6 +84,7 @@ class LocalVolumes:
                 anonymous=anonymous or ANONYMOUS in labels,
             )
             await self._save(VolumeRecord(volume))
+            faults.point("volume.recorded")
             try:
                 await run_blocking(self._ensure_directory, name)
             except BaseException:
@@ -105,6 +107,7 @@ class LocalVolumes:
             if users := self.in_use(name):
                 raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
             await self._save(msgspec.structs.replace(record, removing=True))
+            faults.point("volume.removing")
             await self._finish_removing(record)
         self._locks.pop(name, None)
 
@@ -113,6 +116,7 @@ class LocalVolumes:
         if record.volume.options:
             await run_blocking(self._unmount, name)
         removed = await run_blocking(self._set_aside, name)
+        faults.point("volume.set-aside")
         await self._forget(name)
         await run_blocking(self._remove_directory, removed)
 

@@ -9,20 +9,30 @@ from typing import Any
 
 import pytest
 
-from lib.registry_server import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Client, serving, sha256, storage_of
+from lib.registry_server import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Client,
+    bucket_of,
+    serving,
+    sha256,
+)
 
 BLOB = b"a blob of some bytes " * 100
 UNKNOWN = "sha256:" + "0" * 64
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> str:
-    return storage_of(tmp_path / "registry")
+async def registry(storage: str) -> AsyncIterator[Client]:
+    async with serving(f"version: 0.1\n{storage}\n") as client:
+        yield client
 
 
 @pytest.fixture
-async def registry(storage: str) -> AsyncIterator[Client]:
-    async with serving(f"version: 0.1\n{storage}\n") as client:
+async def on_files(files: str) -> AsyncIterator[Client]:
+    async with serving(f"version: 0.1\n{files}\n") as client:
         yield client
 
 
@@ -37,8 +47,8 @@ async def test_end_1_base(registry: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/", "/v2/a", "/v2/a/b/", "/v2/a/tags", "/v2/a/blobs/", "/v2//tags/list"])
-async def test_other_paths_are_none_of_the_protocol(registry: Client, path: str) -> None:
-    assert (await registry("GET", path)).status in (400, 404)
+async def test_other_paths_are_none_of_the_protocol(on_files: Client, path: str) -> None:
+    assert (await on_files("GET", path)).status in (400, 404)
 
 
 # ---------------------------------------------------------------------------------- pull: end-2, end-3
@@ -181,12 +191,12 @@ async def test_end_5_chunk_out_of_order_is_416_and_changes_nothing(registry: Cli
     [("0-9", b"x" * 5, "SIZE_INVALID"), ("0-2", b"x" * 9, "SIZE_INVALID"), ("nonsense", b"x", "RANGE_INVALID"),
      ("5-2", b"x", "RANGE_INVALID"), ("0-" + "9" * 30, b"x", "RANGE_INVALID")],
 )  # fmt: skip
-async def test_end_5_content_range_that_lies(registry: Client, header: str, data: bytes, code: str) -> None:
-    location = registry.under((await registry("POST", "/v2/a/blobs/uploads/")).headers["Location"])
-    answer = await registry("PATCH", location, data, headers={"Content-Range": header})
+async def test_end_5_content_range_that_lies(on_files: Client, header: str, data: bytes, code: str) -> None:
+    location = on_files.under((await on_files("POST", "/v2/a/blobs/uploads/")).headers["Location"])
+    answer = await on_files("PATCH", location, data, headers={"Content-Range": header})
     assert answer.status in (400, 416)
     assert answer.code == code
-    assert (await registry("GET", location)).headers["Range"] == "0-0"
+    assert (await on_files("GET", location)).headers["Range"] == "0-0"
 
 
 async def test_end_5_one_stream_without_range(registry: Client) -> None:
@@ -282,13 +292,13 @@ LAYER = {"mediaType": OCI_LAYER, "digest": sha256(b"{}"), "size": 2}
         ),
     ],
 )  # fmt: skip
-async def test_end_7_refuses(registry: Client, data: bytes, kind: str, code: str, word: str) -> None:
-    await registry.push_blob("a", b"{}")
-    answer = await registry.push_manifest("a", "v1", data, kind)
+async def test_end_7_refuses(on_files: Client, data: bytes, kind: str, code: str, word: str) -> None:
+    await on_files.push_blob("a", b"{}")
+    answer = await on_files.push_manifest("a", "v1", data, kind)
     assert answer.status in (400, 404)
     assert answer.code == code
     assert word in answer.body.decode()
-    assert (await registry("GET", "/v2/a/manifests/v1")).status == 404
+    assert (await on_files("GET", "/v2/a/manifests/v1")).status == 404
 
 
 async def test_end_7_manifest_over_4_mb_is_413(registry: Client) -> None:
@@ -475,18 +485,18 @@ async def test_repository_deletion(registry: Client) -> None:
 @pytest.mark.parametrize(
     "name", ["A", "a//b", "-a", "a-", "a/../b", "a/.b", "_a", "a/_manifests", "a" * 256, "a%2f..%2fb", "a%00b", "ä"]
 )
-async def test_names_outside_the_grammar(registry: Client, name: str) -> None:
+async def test_names_outside_the_grammar(on_files: Client, name: str) -> None:
     for method, path in (("GET", "tags/list"), ("POST", "blobs/uploads/"), ("GET", f"blobs/{UNKNOWN}")):
-        answer = await registry(method, f"/v2/{name}/{path}")
+        answer = await on_files(method, f"/v2/{name}/{path}")
         assert answer.status in (400, 404)
         assert answer.code in ("NAME_INVALID", "NAME_UNKNOWN", "BLOB_UNKNOWN", "UNSUPPORTED")
 
 
 @pytest.mark.parametrize("tag", [".a", "-a", "a" * 129, "a b", "ä", "a%2fb"])
-async def test_tags_outside_the_grammar(registry: Client, tag: str) -> None:
-    await registry.push_blob("a", b"{}")
-    assert (await registry.push_manifest("a", tag, image())).status in (400, 404)
-    assert (await registry("GET", f"/v2/a/manifests/{tag}")).status in (400, 404)
+async def test_tags_outside_the_grammar(on_files: Client, tag: str) -> None:
+    await on_files.push_blob("a", b"{}")
+    assert (await on_files.push_manifest("a", tag, image())).status in (400, 404)
+    assert (await on_files("GET", f"/v2/a/manifests/{tag}")).status in (400, 404)
 
 
 async def test_methods_that_are_none(registry: Client) -> None:
@@ -510,3 +520,24 @@ async def test_everything_survives_a_restart(storage: str) -> None:
         assert done.status == 201
         assert (await registry("GET", f"/v2/a/blobs/{sha256(large)}")).body == large
         assert (await registry("HEAD", f"/v2/a/manifests/{digest}")).status == 200
+
+
+async def test_an_object_store_may_serve_blobs_itself(s3_endpoint: str, tmp_path: Path) -> None:
+    section = bucket_of(s3_endpoint, tmp_path, redirect=True)
+    async with serving(f"version: 0.1\n{section}\n") as client:
+        await client.push_blob("a", BLOB)
+        answer = await client("GET", f"/v2/a/blobs/{sha256(BLOB)}")
+        assert answer.status == 307
+        assert answer.headers["Location"].startswith(s3_endpoint)
+        assert (await client("GET", answer.headers["Location"])).body == BLOB
+        assert (await client("HEAD", f"/v2/a/blobs/{sha256(BLOB)}")).status == 200
+
+
+async def test_a_large_blob_goes_to_an_object_store_in_parts(s3_endpoint: str, tmp_path: Path) -> None:
+    large = os.urandom(12 << 20)
+    async with serving(f"version: 0.1\n{bucket_of(s3_endpoint, tmp_path)}\n") as client:
+        await client.push_blob("a", large)
+        assert (await client("GET", f"/v2/a/blobs/{sha256(large)}")).body == large
+        part = await client("GET", f"/v2/a/blobs/{sha256(large)}", headers={"Range": "bytes=7000000-7000009"})
+        assert part.body == large[7000000:7000010]
+        assert not list((tmp_path / "uploads").iterdir())

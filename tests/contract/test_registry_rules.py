@@ -16,14 +16,9 @@ from aiohttp import web
 from gantry.errors import NotFound
 from gantry.registry.server.collect import Collector, Report
 from gantry.registry.server.config import Collect, Duration, Retention
-from lib.registry_server import OCI_INDEX, OCI_MANIFEST, Client, serving, sha256, storage_of
+from lib.registry_server import OCI_INDEX, OCI_MANIFEST, Client, serving, sha256
 
 BLOB = b"some bytes " * 1000
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> str:
-    return storage_of(tmp_path / "registry")
 
 
 @pytest.fixture
@@ -54,8 +49,8 @@ def collect(client: Client, **options: Any) -> Report:
 # ------------------------------------------------------------------------------------------ accounts
 
 
-async def test_login(storage: str, accounts: str) -> None:
-    async with serving(f"version: 0.1\n{storage}\n{accounts}\n") as client:
+async def test_login(files: str, accounts: str) -> None:
+    async with serving(f"version: 0.1\n{files}\n{accounts}\n") as client:
         for header in (
             {},
             {"Authorization": "Basic x"},
@@ -77,8 +72,8 @@ async def test_login(storage: str, accounts: str) -> None:
         await client.push_image("a", "v1", BLOB)
 
 
-async def test_htpasswd_is_read_again(storage: str, accounts: str, tmp_path: Path) -> None:
-    async with serving(f"version: 0.1\n{storage}\n{accounts}\n") as client:
+async def test_htpasswd_is_read_again(files: str, accounts: str, tmp_path: Path) -> None:
+    async with serving(f"version: 0.1\n{files}\n{accounts}\n") as client:
         login(client, "alice")
         assert (await client("GET", "/v2/")).status == 200
         file = tmp_path / "htpasswd"
@@ -100,8 +95,8 @@ gantry:
 
 
 @pytest.fixture
-async def ruled(storage: str, accounts: str) -> AsyncIterator[Client]:
-    async with serving(f"version: 0.1\n{storage}\n{accounts}\n{RULES}") as client:
+async def ruled(files: str, accounts: str) -> AsyncIterator[Client]:
+    async with serving(f"version: 0.1\n{files}\n{accounts}\n{RULES}") as client:
         login(client, "boss")
         for name in ("public/a", "team/a", "secret/a"):
             await client.push_image(name, "v1", BLOB)
@@ -165,9 +160,9 @@ async def test_collection_is_for_admins(ruled: Client) -> None:
     assert answer.json["kept_blobs"] > 0
 
 
-async def test_immutable_tags(storage: str) -> None:
+async def test_immutable_tags(files: str) -> None:
     rule = "gantry: {immutable: [{repositories: ['prod/**'], tags: ['v*']}]}"
-    async with serving(f"version: 0.1\n{storage}\n{rule}\n") as client:
+    async with serving(f"version: 0.1\n{files}\n{rule}\n") as client:
         digest, data = await client.push_image("prod/a", "v1", BLOB)
         _, other = await client.push_image("prod/a", "latest", b"other")
         answer = await client.push_manifest("prod/a", "v1", other)
@@ -180,10 +175,10 @@ async def test_immutable_tags(storage: str) -> None:
         assert collect(client, retention=(Retention(keep_last=0, younger_than=Duration(0)),)).tags == 1
 
 
-async def test_read_only(storage: str) -> None:
-    async with serving(f"version: 0.1\n{storage}\n") as client:
+async def test_read_only(files: str) -> None:
+    async with serving(f"version: 0.1\n{files}\n") as client:
         await client.push_image("a", "v1", BLOB)
-    locked = storage.replace("delete:", "maintenance: {readonly: {enabled: true}}, delete:")
+    locked = files.replace("delete:", "maintenance: {readonly: {enabled: true}}, delete:")
     async with serving(f"version: 0.1\n{locked}\n") as client:
         assert (await client("GET", "/v2/a/manifests/v1")).status == 200
         for method, path in (("POST", "blobs/uploads/"), ("PUT", "manifests/v2"), ("DELETE", "manifests/v1")):
@@ -240,8 +235,8 @@ async def test_what_an_index_or_a_subject_holds_stays_and_goes_with_it(storage: 
         assert collect(client, untagged=0.001).manifests == 1
 
 
-async def test_a_tag_that_comes_back_keeps_the_manifest(storage: str) -> None:
-    async with plain(storage) as client:
+async def test_a_tag_that_comes_back_keeps_the_manifest(files: str) -> None:
+    async with plain(files) as client:
         digest, data = await client.push_image("a", "v1", BLOB)
         await client("DELETE", "/v2/a/manifests/v1")
         await client.push_manifest("a", "v2", data)
@@ -249,9 +244,9 @@ async def test_a_tag_that_comes_back_keeps_the_manifest(storage: str) -> None:
         assert (await client("GET", f"/v2/a/manifests/{digest}")).status == 200
 
 
-async def test_young_things_stay(storage: str) -> None:
+async def test_young_things_stay(files: str) -> None:
     """The real grace period: nothing that a push may still need is taken."""
-    async with plain(storage) as client:
+    async with plain(files) as client:
         await client.push_blob("a", BLOB)
         await client.push_image("a", "v1", b"x")
         await client("DELETE", "/v2/a/manifests/v1")
@@ -259,12 +254,12 @@ async def test_young_things_stay(storage: str) -> None:
         assert (report.manifests, report.links, report.blobs) == (0, 0, 0)
 
 
-async def test_collecting_beside_pushes_loses_nothing(storage: str) -> None:
+async def test_collecting_beside_pushes_loses_nothing(files: str) -> None:
     """Pushes of shared and own blobs, deletions and a collector that finds all it sees old enough, all at once.
 
     The grace period is what protects a push between two requests: here it is as long as the pushes take.
     """
-    async with plain(storage) as client:
+    async with plain(files) as client:
         service = client.registry.service
         running = True
 
@@ -299,8 +294,8 @@ async def test_collecting_beside_pushes_loses_nothing(storage: str) -> None:
                 assert (await client("GET", f"/v2/a/blobs/{each['digest']}")).status == 200
 
 
-async def test_a_blob_made_young_meanwhile_is_spared(storage: str) -> None:
-    async with plain(storage) as client:
+async def test_a_blob_made_young_meanwhile_is_spared(files: str) -> None:
+    async with plain(files) as client:
         await client.push_blob("a", BLOB)
         depot = client.registry.service.depot
         tidy = collector(client)
@@ -315,12 +310,12 @@ async def test_a_blob_made_young_meanwhile_is_spared(storage: str) -> None:
             depot.blobs.stat(sha256(BLOB))
 
 
-async def test_retention(storage: str) -> None:
+async def test_retention(files: str) -> None:
     rules = (
         Retention(repositories=("ci/**",), tags=("pr-*",), keep_last=2),
         Retention(repositories=("ci/**",), tags=("nightly-*",), younger_than=Duration(3600)),
     )
-    async with plain(storage) as client:
+    async with plain(files) as client:
         for tag in ("pr-1", "pr-2", "pr-3", "pr-4", "nightly-1", "release"):
             await client.push_image("ci/a", tag, tag.encode())
         await client.push_image("other", "pr-1", b"x")
@@ -349,8 +344,8 @@ async def test_quota(storage: str) -> None:
 # ------------------------------------------------------------------------------------- who is told
 
 
-async def test_metrics(storage: str) -> None:
-    async with plain(storage, "gantry: {metrics: true}") as client:
+async def test_metrics(files: str) -> None:
+    async with plain(files, "gantry: {metrics: true}") as client:
         await client.push_image("a", "v1", BLOB)
         await client("GET", "/v2/a/manifests/v1")
         await client("GET", "/v2/a/manifests/none")
@@ -366,9 +361,9 @@ async def test_metrics(storage: str) -> None:
         assert line.startswith("# ") or (line.startswith("gantry_registry_") and float(line.rpartition(" ")[2]) >= 0)
 
 
-async def test_audit_log(storage: str, accounts: str, tmp_path: Path) -> None:
+async def test_audit_log(files: str, accounts: str, tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
-    text = f"version: 0.1\n{storage}\n{accounts}\n{RULES}  audit: {{path: {log}}}\n"
+    text = f"version: 0.1\n{files}\n{accounts}\n{RULES}  audit: {{path: {log}}}\n"
     async with serving(text) as client:
         login(client, "boss")
         digest, _ = await client.push_image("team/a", "v1", BLOB)
@@ -389,7 +384,7 @@ async def test_audit_log(storage: str, accounts: str, tmp_path: Path) -> None:
     assert lines[5]["repository"] == "team/a"
 
 
-async def test_notifications_arrive_in_order_also_after_failures(storage: str) -> None:
+async def test_notifications_arrive_in_order_also_after_failures(files: str) -> None:
     received: list[dict[str, Any]] = []
     failures = 3
 
@@ -411,7 +406,7 @@ async def test_notifications_arrive_in_order_also_after_failures(storage: str) -
         f"notifications: {{events: {{includereferences: true}}, endpoints: [{{name: one, url: '{url}', "
         "headers: {X-Token: [t]}, threshold: 2, backoff: 10ms, ignoredmediatypes: [application/octet-stream]}]}"
     )
-    async with plain(storage, more) as client:
+    async with plain(files, more) as client:
         digest, _ = await client.push_image("a", "v1", BLOB)
         await client("GET", "/v2/a/manifests/v1")
         await client("DELETE", "/v2/a/manifests/v1")
@@ -425,9 +420,9 @@ async def test_notifications_arrive_in_order_also_after_failures(storage: str) -
     assert {"digest": sha256(BLOB)} in target["references"]
 
 
-async def test_health(storage: str, tmp_path: Path) -> None:
+async def test_health(files: str, tmp_path: Path) -> None:
     flag = tmp_path / "unhealthy"
-    async with plain(storage, f"health: {{file: [{{file: {flag}, interval: 100ms}}]}}") as client:
+    async with plain(files, f"health: {{file: [{{file: {flag}, interval: 100ms}}]}}") as client:
         assert (await client("GET", "/v2/")).status == 200
         flag.touch()
         async with asyncio.timeout(10):

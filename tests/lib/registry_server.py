@@ -4,8 +4,10 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -110,13 +112,42 @@ def storage_of(directory: Path) -> str:
     return f"storage: {{filesystem: {{rootdirectory: '{directory}'}}, delete: {{enabled: true}}}}"
 
 
+@contextmanager
+def object_store() -> Iterator[str]:
+    """An object store in this process (moto's server) with the bucket `registry`; its URL."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "testtest"}
+        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="registry")
+        client.close()
+        yield endpoint
+    finally:
+        server.stop()
+
+
+def bucket_of(endpoint: str, directory: Path, *, redirect: bool = False) -> str:
+    """The `storage` section for a prefix of its own in that store's bucket."""
+    return (
+        f"storage: {{s3: {{bucket: registry, regionendpoint: '{endpoint}', accesskey: test, secretkey: testtest, "
+        f"rootdirectory: /some/{secrets.token_hex(4)}, stagingdirectory: '{directory}'}}, "
+        f"redirect: {{disable: {str(not redirect).lower()}}}, delete: {{enabled: true}}}}"
+    )
+
+
 @asynccontextmanager
 async def serving(text: str) -> AsyncIterator[Client]:
     """Serve with this configuration (its http.addr is ours) on a free port of the loopback interface."""
     config = configuration(text)
-    registry = Registry(
-        config, open_stock(config.storage).depot(), authenticator(config), deletes=config.storage.delete.enabled
-    )
+    depot = open_stock(config.storage, config.gantry.collect.grace / 4).depot()
+    registry = Registry(config, depot, authenticator(config), deletes=config.storage.delete.enabled)
     [listening] = listen("127.0.0.1:0")
     context = tls_context(config.http.tls) if config.http.tls.certificate else None
     async with registry:

@@ -78,7 +78,7 @@ def read(path: Path | None) -> tuple[Config, list[str]]:
 def run(config: Config) -> int:
     """Serve until a signal ends it."""
     with contextlib.ExitStack() as stack:
-        stock = open_stock(config.storage)
+        stock = open_stock(config.storage, config.gantry.collect.grace / 4)
         stack.enter_context(locks.locked(stock.directory))
         registry = Registry(config, stock.depot(), authenticator(config), deletes=config.storage.delete.enabled)
         context = tls_context(config.http.tls) if config.http.tls.certificate else None

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import msgspec
 
 from gantry.errors import Internal, NotFound, Unavailable
-from gantry.registry.server.config import Filesystem, Storage
+from gantry.registry.server.config import S3, Filesystem, Storage
 from gantry.registry.server.depot import Depot
 from gantry.registry.server.filesystem import FileRecords
 from gantry.registry.server.storage import Blobs, Records
@@ -52,15 +52,40 @@ class FileBlobs(BlobStore):
         except FileNotFoundError:
             raise NotFound(f"content digest {digest}: not found") from None
 
-    def link(self, digest: str, name: str) -> str:  # noqa: ARG002 - nobody else can read our files
+    def modified(self, digest: str) -> int:
+        return self.stat(digest).modified_at
+
+    def link(self, digest: str) -> str:  # noqa: ARG002 - nobody else can read our files
         return ""
 
 
-def open_stock(storage: Storage) -> Stock:
-    """Open or make what the configuration names. Raises Unavailable where it cannot be used."""
+def open_stock(storage: Storage, young: float) -> Stock:
+    """Open or make what the configuration names. Raises Unavailable where it cannot be used.
+
+    What is younger than `young` seconds need not be renewed, where that is expensive.
+    """
+    if storage.s3 is not None:
+        return _open_bucket(storage.s3, young)
     root = Path((storage.filesystem or Filesystem()).rootdirectory)
     try:
         root.mkdir(mode=0o750, parents=True, exist_ok=True)
         return Stock(FileBlobs(root), FileRecords(root), root, root / "staging")
     except OSError as error:
         raise Unavailable(f"storage.filesystem: {root}: {(error.strerror or str(error)).lower()}") from error
+
+
+def _open_bucket(config: S3, young: float) -> Stock:
+    try:
+        from gantry.registry.server.s3 import Bucket, S3Blobs, S3Records
+    except ImportError as error:
+        raise Unavailable("storage.s3 needs boto3, which is not installed: pip install 'gantry[s3]'") from error
+    bucket = Bucket(config)
+    bucket.check()
+    staging = Path(config.stagingdirectory)
+    try:
+        staging.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"storage.s3.stagingdirectory: {staging}: {(error.strerror or str(error)).lower()}"
+        ) from error
+    return Stock(S3Blobs(bucket, young), S3Records(bucket), staging, staging)

@@ -24,6 +24,7 @@ Timing = Callable[[str, str, int, float], None]
 _LINE = 16 << 10  # bytes of a request line
 _FIELD = 64 << 10  # bytes of a header: bearer tokens with many scopes are long
 _READ = 1 << 20
+_LINGER = 2.0  # seconds that a refused body may go on before the connection is closed
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
     ("base", "GET"): serve_manifests.base,
@@ -85,6 +86,7 @@ class App:
             self,
             access_log=None,
             keepalive_timeout=header,  # also what a client has for its request's head
+            lingering_time=_LINGER,
             read_bufsize=_READ,
             auto_decompress=False,
             max_line_size=_LINE,

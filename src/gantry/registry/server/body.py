@@ -8,8 +8,6 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from gantry.registry.server.errors import RegistryError
 
-_BATCH = 1 << 20  # bytes that are handed on together
-
 
 class ClientGone(ConnectionError):
     """The body ended before its announced end."""
@@ -25,25 +23,15 @@ async def _wanted(request: web.BaseRequest) -> None:
 async def chunks(request: web.BaseRequest, idle: float) -> AsyncIterator[bytes]:
     """The body in pieces of up to some hundred kilobytes; at most `idle` seconds between two."""
     await _wanted(request)
-    held: list[bytes] = []
-    size = 0
     try:
         while True:
             async with asyncio.timeout(idle):
-                data = await request.content.readany()
+                data = await request.content.readany()  # all that came while the last piece was dealt with
             if not data:
-                break
-            held.append(data)
-            size += len(data)
-            if size >= _BATCH:
-                yield b"".join(held)
-                held, size = [], 0
+                return
+            yield data
     except (RequestPayloadError, ConnectionError, TimeoutError) as error:
-        if held:
-            yield b"".join(held)  # what came is kept: the client may go on from there
         raise ClientGone(f"the body ended early: {error or 'nothing came in time'}") from error
-    if held:
-        yield b"".join(held)
 
 
 async def whole(request: web.BaseRequest, limit: int, idle: float) -> bytes:

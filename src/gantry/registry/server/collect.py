@@ -178,7 +178,7 @@ class Collector:
         """Delete a blob that nobody links, unless somebody has just made it young."""
         with self._depot.blob_lock(digest):
             try:
-                if self._depot.blobs.stat(digest).modified_at >= before:
+                if self._depot.blobs.modified(digest) >= before:
                     return False
                 self._depot.blobs.delete(digest)
             except NotFound:

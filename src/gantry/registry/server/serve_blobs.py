@@ -40,7 +40,7 @@ async def get(service: Service, exchange: Exchange) -> web.StreamResponse:
         response.content_length = info.size
         return response
     if not service.config.storage.redirect.disable:
-        url = await run_blocking(service.depot.blobs.link, digest, exchange.repository)
+        url = await run_blocking(service.depot.blobs.link, digest)
         if url:
             return web.Response(status=307, headers={"Location": url, "Docker-Content-Digest": str(digest)})
     status, start, length = 200, 0, info.size

@@ -19,7 +19,11 @@ class Blobs(Protocol):
         ...
 
     def stat(self, digest: str) -> BlobInfo:
-        """Raises NotFound. The time is that of the last `adopt` or `renew`."""
+        """Raises NotFound."""
+        ...
+
+    def modified(self, digest: str) -> int:
+        """When it was last adopted or renewed, nanoseconds since the epoch; raises NotFound."""
         ...
 
     def walk(self) -> Iterator[BlobInfo]: ...
@@ -36,7 +40,7 @@ class Blobs(Protocol):
         """Make a blob young again, so that the collector spares it; raises NotFound."""
         ...
 
-    def link(self, digest: str, name: str) -> str:
+    def link(self, digest: str) -> str:
         """Where a client may fetch the bytes itself ("" where it cannot)."""
         ...
 

@@ -1,6 +1,7 @@
 """What is on this machine outside any directory: taken before and after, so that nothing of ours stays behind."""
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,10 @@ def _namespaces() -> frozenset[str]:
 
 
 def _cgroups() -> frozenset[str]:
-    root = Path("/sys/fs/cgroup")
-    return frozenset(str(path) for path in root.glob("**/gantry*") if path.is_dir())
+    found: set[str] = set()
+    for directory, names, _ in os.walk("/sys/fs/cgroup"):  # groups of others come and go meanwhile
+        found.update(f"{directory}/{name}" for name in names if name.startswith("gantry"))
+    return frozenset(found)
 
 
 def _processes() -> frozenset[str]:

@@ -266,6 +266,8 @@ def _security(args: Arguments, host: dict[str, Any]) -> None:
 def _profile(path: str) -> str:
     import json
 
+    from gantry.model.gojson import json_error
+
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -274,5 +276,7 @@ def _profile(path: str) -> str:
         raise StartError(f"opening seccomp profile ({path}) failed: open {path}: {words}") from error
     try:
         return json.dumps(json.loads(content), separators=(",", ":"), ensure_ascii=False)
+    except json.JSONDecodeError as error:
+        raise StartError(f"compacting json for seccomp profile ({path}) failed: {json_error(error)}") from error
     except ValueError as error:
         raise StartError(f"compacting json for seccomp profile ({path}) failed: {error}") from error

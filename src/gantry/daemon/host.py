@@ -12,6 +12,7 @@ from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program, run
 from gantry.model.platform import Platform
 from gantry.runtime.defaults import INIT_PROGRAMS
+from gantry.runtime.facts import kernel_limits
 
 _OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 
@@ -20,7 +21,7 @@ def describe(data_root: Path) -> Host:
     """Blocking; some milliseconds."""
     hierarchies = Hierarchies.find()
     release = _os_release()
-    controllers = _controllers(hierarchies)
+    limits = kernel_limits(hierarchies)
     v2 = hierarchies.unified
     return Host(
         name=socket.gethostname(),
@@ -33,13 +34,13 @@ def describe(data_root: Path) -> Host:
         mem_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         backing_filesystem=_filesystem(data_root),
         cgroup_version="2" if v2 else "1",
-        memory_limit="memory" in controllers,
-        swap_limit=_swap_limit(hierarchies),
-        cpu_cfs="cpu" in controllers,
-        cpu_shares="cpu" in controllers,
-        cpuset="cpuset" in controllers,
-        pids_limit="pids" in controllers,
-        oom_kill_disable=not v2 and "memory" in controllers,
+        memory_limit=limits.memory,
+        swap_limit=limits.swap,
+        cpu_cfs=limits.cpu_cfs,
+        cpu_shares=limits.cpu_shares,
+        cpuset=limits.cpuset,
+        pids_limit=limits.pids,
+        oom_kill_disable=limits.oom_kill_disable,
         security_options=tuple(_security_options(cgroup_namespaces=v2)),
         init_binary=next((path.rpartition("/")[2] for name in INIT_PROGRAMS if (path := find_program(name))), ""),
     )
@@ -51,19 +52,6 @@ def _os_release() -> dict[str, str]:
             pairs = (line.partition("=") for line in path.read_text("utf-8", "replace").splitlines() if "=" in line)
             return {key: " ".join(shlex.split(value)) for key, _, value in pairs}
     return {}
-
-
-def _controllers(hierarchies: Hierarchies) -> frozenset[str]:
-    if hierarchies.unified:
-        return frozenset((hierarchies.mounts[""] / "cgroup.controllers").read_text().split())
-    return frozenset(name for names in hierarchies.mounts for name in names.split(","))
-
-
-def _swap_limit(hierarchies: Hierarchies) -> bool:
-    if hierarchies.unified:
-        return any(hierarchies.mounts[""].glob("*/memory.swap.max"))
-    directory = hierarchies.mounts.get("memory")
-    return directory is not None and (directory / "memory.memsw.limit_in_bytes").exists()
 
 
 def _security_options(*, cgroup_namespaces: bool) -> Iterator[str]:

@@ -19,6 +19,8 @@ _NODES = Path("/sys/devices/system/node/online")
 def check_resources(host: HostConfig, kernel: KernelLimits) -> tuple[HostConfig, list[str]]:
     """The configuration without what the kernel cannot do, and warnings; raises InvalidArgument."""
     _check_memory(host)
+    if host.memory_swappiness == -1:  # older clients say so that nothing is asked
+        host = msgspec.structs.replace(host, memory_swappiness=None)
     host, warnings = settle(host, kernel)
     if host.oom_kill_disable and not host.memory:
         warnings.append(

@@ -207,6 +207,32 @@ class Hierarchies(msgspec.Struct, frozen=True):
             path.mkdir(parents=True, exist_ok=True)
             (path / "cgroup.procs").write_text(str(pid))
 
+    def unified_files(self) -> frozenset[str]:
+        """The names of the control files that groups below version 2's root have (blocking).
+
+        Where there is no group yet, one is made for the look and removed again.
+        """
+        root = self.mounts[""]
+        found: set[str] = set()
+        for child in root.iterdir():
+            if child.is_dir():
+                found.update(os.listdir(child))
+        controllers = read_text(root / "cgroup.controllers").split()
+        if found and all(any(file.startswith(f"{name}.") for file in found) for name in controllers):
+            return frozenset(found)
+        for name in controllers:
+            with contextlib.suppress(OSError):  # a root that holds processes, or a controller that is taken
+                (root / "cgroup.subtree_control").write_text(f"+{name}")
+        probe = root / f"gantry-probe-{os.getpid()}"
+        try:
+            probe.mkdir()
+        except OSError:
+            return frozenset(found)  # a read-only hierarchy: what others have must do
+        try:
+            return frozenset(found | set(os.listdir(probe)))
+        finally:
+            probe.rmdir()
+
     def oom_killed(self, group: str) -> bool:
         """Whether the kernel has killed a process of `group` for want of memory."""
         if self.unified:

@@ -38,19 +38,20 @@ class HostFacts(msgspec.Struct, frozen=True):
 def probe(hierarchies: Hierarchies) -> HostFacts:
     """Look at the running kernel and at what is installed (blocking, about a millisecond)."""
     own = frozenset(own_bounding_set())
+    limits = kernel_limits(hierarchies)
     return HostFacts(
         capabilities=tuple(name for name in kernel_capabilities() if name in own),
         hard_limits=hard_limits(),
         architecture=Platform.host().architecture,
         kernel=kernel_version(),
         cgroup_unified=hierarchies.unified,
-        swap_limit=_swap_limit(hierarchies),
+        swap_limit=limits.swap,
         seccomp=Path("/proc/sys/kernel/seccomp/actions_avail").exists(),
         sysctls=tuple(name for name, _ in defaults.SYSCTLS if Path("/proc/sys", *name.split(".")).exists()),
         masked_paths=defaults.MASKED_PATHS
         + tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
         init_path=_init_program(),
-        limits=kernel_limits(hierarchies),
+        limits=limits,
         apparmor=apparmor_enabled(),
     )
 
@@ -66,7 +67,7 @@ def apparmor_enabled() -> bool:
 def kernel_limits(hierarchies: Hierarchies) -> KernelLimits:
     """Which limits can be set, by the files that the kernel offers in the control groups."""
     if hierarchies.unified:
-        return _unified_limits(hierarchies.mounts[""])
+        return _unified_limits(hierarchies)
 
     def has(controller: str, *files: str) -> bool:
         directory = hierarchies.mounts.get(controller)
@@ -74,7 +75,7 @@ def kernel_limits(hierarchies: Hierarchies) -> KernelLimits:
 
     return KernelLimits(
         memory=has("memory", "memory.limit_in_bytes"),
-        swap=_swap_limit(hierarchies),
+        swap=has("memory", "memory.memsw.limit_in_bytes"),
         memory_reservation=has("memory", "memory.soft_limit_in_bytes"),
         memory_swappiness=has("memory", "memory.swappiness"),
         oom_kill_disable=has("memory", "memory.oom_control"),
@@ -91,23 +92,22 @@ def kernel_limits(hierarchies: Hierarchies) -> KernelLimits:
     )
 
 
-def _unified_limits(root: Path) -> KernelLimits:
+def _unified_limits(hierarchies: Hierarchies) -> KernelLimits:
     """Version 2; swappiness and a disabled OOM killer are not of it."""
-    controllers = frozenset((root / "cgroup.controllers").read_text().split())
-    memory, cpu, blocks = "memory" in controllers, "cpu" in controllers, "io" in controllers
-    # The root group has no weights of its own; where no scheduler offers them the others have none either.
-    weights = blocks and any(next(root.glob(f"*/{file}"), None) for file in ("io.weight", "io.bfq.weight"))
+    files = hierarchies.unified_files()
+    memory, cpu, blocks = "memory.max" in files, "cpu.max" in files, "io.max" in files
+    weights = bool(files & {"io.weight", "io.bfq.weight"})
     return KernelLimits(
         unified=True,
         memory=memory,
-        swap=memory and next(root.glob("*/memory.swap.max"), None) is not None,
+        swap="memory.swap.max" in files,
         memory_reservation=memory,
         memory_swappiness=False,
         oom_kill_disable=False,
-        pids="pids" in controllers,
+        pids="pids.max" in files,
         cpu_cfs=cpu,
         cpu_shares=cpu,
-        cpuset="cpuset" in controllers,
+        cpuset="cpuset.cpus" in files,
         blkio_weight=weights,
         blkio_weight_device=weights,
         blkio_read_bps=blocks,
@@ -120,14 +120,6 @@ def _unified_limits(root: Path) -> KernelLimits:
 def kernel_version() -> tuple[int, int]:
     parts = platform.release().split("-")[0].split(".")
     return int(parts[0]), int(parts[1])
-
-
-def _swap_limit(hierarchies: Hierarchies) -> bool:
-    if not hierarchies.unified:
-        directory = hierarchies.mounts.get("memory")
-        return directory is not None and (directory / "memory.memsw.limit_in_bytes").exists()
-    # The root group has no limits of its own; every other one has the file where swap is accounted.
-    return any(hierarchies.mounts[""].glob("*/memory.swap.max"))
 
 
 def _init_program() -> str:

@@ -80,7 +80,8 @@ class OCIRuntime:
 
     def update(self, container_id: str, limits: dict[str, object]) -> None:
         """Change a running container's limits; raises InvalidArgument with the runtime's words."""
-        done = self.call("update", "--resources", "-", container_id, data=msgspec.json.encode(limits))
+        # crun takes "-" for /dev/stdin, which a bare system does not have.
+        done = self.call("update", "--resources", "/proc/self/fd/0", container_id, data=msgspec.json.encode(limits))
         if done.code:
             said = done.stderr.decode("utf-8", "replace").strip()
             raise InvalidArgument(f"Cannot update container {container_id}: {said}")

@@ -10,15 +10,9 @@ from collections.abc import Collection
 from typing import Any
 
 from gantry.errors import InvalidArgument
+from gantry.model.gojson import json_error
 from gantry.runtime import seccomp_default
 
-_PLACES = {
-    "Expecting value": "looking for beginning of value",
-    "Expecting property name": "looking for beginning of object key string",
-    "Expecting ',' delimiter": "after object key:value pair",
-    "Expecting ':' delimiter": "after object key",
-    "Extra data": "after top-level value",
-}
 _MAX_PROFILE = 4 << 20
 _PASSED_ON = ("defaultAction", "defaultErrnoRet", "flags", "listenerPath", "listenerMetadata")
 
@@ -80,20 +74,12 @@ def _decode(text: str) -> dict[str, Any]:
     try:
         profile = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidArgument(f"Decoding seccomp profile failed: {_go_words(error)}") from None
+        raise InvalidArgument(f"Decoding seccomp profile failed: {json_error(error)}") from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgument(f"Decoding seccomp profile failed: {error}") from None
     if not isinstance(profile, dict):
         raise InvalidArgument("Decoding seccomp profile failed: not a JSON object")
     return profile
-
-
-def _go_words(error: json.JSONDecodeError) -> str:
-    """What Go's decoder says of the same text."""
-    if error.pos >= len(error.doc.rstrip()):
-        return "unexpected end of JSON input"
-    where = next((words for start, words in _PLACES.items() if error.msg.startswith(start)), "in literal")
-    return f"invalid character '{error.doc[error.pos]}' {where}"
 
 
 def _architectures(profile: dict[str, Any], architecture: str) -> list[str]:

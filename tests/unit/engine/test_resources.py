@@ -56,6 +56,11 @@ def test_a_weight_that_is_discarded_may_have_any_value() -> None:
     assert warnings == ["Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."]
 
 
+def test_minus_one_asks_for_no_swappiness() -> None:
+    host, warnings = check_resources(HostConfig(memory_swappiness=-1), KernelLimits(memory_swappiness=False))
+    assert (host.memory_swappiness, warnings) == (None, [])
+
+
 def test_memory_without_swap_accounting() -> None:
     host, warnings = check_resources(HostConfig(memory=64 << 20), KernelLimits(swap=False))
     assert (host.memory, host.memory_swap) == (64 << 20, -1)

@@ -454,6 +454,10 @@ class TaskStreams(Protocol):
 
     async def resize(self, container_id: str, height: int, width: int, exec_id: str = "") -> None: ...
 
+    async def reopen_log(self, container_id: str) -> None:
+        """Have the log's writer open its path anew; Conflict or NotFound where it has ended."""
+        ...
+
 
 class RuntimeInfo(msgspec.Struct, frozen=True):
     """One OCI runtime that was probed: `problem` says why it cannot be used, "" where it can."""
@@ -632,11 +636,27 @@ class LogQuery(msgspec.Struct, frozen=True):
 
 
 class Logs(Protocol):
-    def read(self, container: Container, query: LogQuery, ended: "Ended") -> AsyncIterator[LogEntry]:
-        """The container's log in order; with `follow`, goes on until `ended` is set and all is read."""
+    """The logs that the containers' monitors write to files."""
+
+    def read(self, container: Container, query: LogQuery, ended: "Ended") -> AsyncIterator[list[LogEntry]]:
+        """The container's log in order, in batches; with `follow`, goes on until `ended` is set and all is read."""
         ...
 
-    async def remove(self, container: Container) -> None: ...
+    def details(self, container: Container) -> bytes:
+        """What `--details` puts before each line."""
+        ...
+
+    async def prepare(self, container: Container) -> None:
+        """Before a start; raises Internal where the log driver cannot be set up."""
+        ...
+
+    def watch(self, container: Container, ended: "Ended") -> None:
+        """The container runs: bound its files, and send its output on, until `ended` is set and all is sent."""
+        ...
+
+    async def drain(self, container_id: str) -> None:
+        """Wait until the output of an ended container was sent on; not for ever."""
+        ...
 
 
 class Ended(Protocol):

@@ -19,7 +19,7 @@ from gantry.errors import GantryError, InvalidArgument, NotFound
 from gantry.linux import mountns
 from gantry.linux.cgroups import Hierarchies
 from gantry.linux.mount import mount_points
-from gantry.logs.reader import FileLogs
+from gantry.logs import reader
 from gantry.model.container import Container, ContainerConfig, DeviceMapping, HostConfig, MountPoint, Ulimit
 from gantry.model.instance import Instance
 from gantry.model.task import ExecSpec, ProcessSpec, TaskSpec
@@ -386,7 +386,8 @@ else:
             )  # fmt: skip
             ended = asyncio.Event()
             ended.set()
-            entries = [entry async for entry in FileLogs().read(container, LogQuery(), ended)]
+            batches = reader.read(Path(container.log_path), LogQuery(), ended)
+            entries = [entry async for batch in batches for entry in batch]
             assert b"".join(entry.data for entry in entries) == b"a b\n\nno newline" + b"x" * 20000
 
     class TestCleanness:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from gantry.wire.times import moment
 
 _STREAMS = ("stdin", "stdout", "stderr")
 _WEBSOCKET_CHOOSES = (1, 42)  # older versions join all three streams, whatever the query says
+_WRITE = 64 << 10
 _SAMPLE_INTERVAL = 1.0  # seconds between two samples of statistics
 
 
@@ -127,8 +128,8 @@ class _Handlers:
 
     async def _replay(self, connection: Connection, container: Container, query: LogQuery, *, framed: bool) -> None:
         """Send what was written so far."""
-        async for entry in self._containers.logs(container, query):
-            await connection.write(frame(entry.stream, entry.data) if framed else entry.data)
+        async for batch in self._containers.logs(container, query):
+            await connection.write(b"".join(frame(e.stream, e.data) if framed else e.data for e in batch))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
@@ -144,16 +145,18 @@ class _Handlers:
             since=_moment(request, "since"),
             until=_moment(request, "until"),
         )
-        entries = self._containers.logs(container, query)
-        first = await anext(entries, None) if not query.follow else None  # an error is an answer, not a broken stream
+        self._containers.check_logs(container)
+        batches = self._containers.logs(container, query)
+        first = await anext(batches, None) if not query.follow else None  # an error is an answer, not a broken stream
+        prefix = self._containers.log_details(container) if boolean(request, "details") else b""
         tty, times = container.config.tty, boolean(request, "timestamps")
         response = web.StreamResponse(headers={"Content-Type": stream_type(request, tty=tty)})
         await response.prepare(request)
         line_start: dict[int, bool] = {}
         with contextlib.suppress(ConnectionResetError):
-            async for entry in _chain(first, entries):
-                data = _stamped(entry, line_start) if times else entry.data
-                await response.write(data if tty else frame(entry.stream, data))
+            async for batch in _chain(first, batches):
+                for block in _blocks(batch, line_start, framed=not tty, times=times, prefix=prefix):
+                    await response.write(block)
             await response.write_eof()
         return response
 
@@ -191,20 +194,34 @@ def _after(before: dict[str, Any] | None, sample: dict[str, Any]) -> dict[str, A
     return {**sample, "precpu_stats": before["cpu_stats"], "preread": before["read"]}
 
 
-async def _chain(first: LogEntry | None, rest: AsyncIterator[LogEntry]) -> AsyncIterator[LogEntry]:
+async def _chain(first: list[LogEntry] | None, rest: AsyncIterator[list[LogEntry]]) -> AsyncIterator[list[LogEntry]]:
     if first is not None:
         yield first
-    async for entry in rest:
-        yield entry
+    async for batch in rest:
+        yield batch
+
+
+def _blocks(
+    batch: list[LogEntry], line_start: dict[int, bool], *, framed: bool, times: bool, prefix: bytes
+) -> Iterator[bytes]:
+    """The bytes of a batch: many entries in one write, frames of their own."""
+    parts: list[bytes] = []
+    size = 0
+    for entry in batch:
+        data = entry.data
+        if (times or prefix) and line_start.get(entry.stream, True):
+            data = (timestamp.rfc3339_fixed(entry.time).encode() + b" " if times else b"") + prefix + data
+        line_start[entry.stream] = entry.data.endswith(b"\n")
+        parts.append(frame(entry.stream, data) if framed else data)
+        size += len(data)
+        if size >= _WRITE:
+            yield b"".join(parts)
+            parts.clear()
+            size = 0
+    if parts:
+        yield b"".join(parts)
 
 
 def _moment(request: web.Request, name: str) -> int:
     text = request.query.get(name, "")
     return moment(text) if text not in ("", "0") else 0
-
-
-def _stamped(entry: LogEntry, line_start: dict[int, bool]) -> bytes:
-    """The entry with its time in front, once for each line."""
-    first = line_start.get(entry.stream, True)
-    line_start[entry.stream] = entry.data.endswith(b"\n")
-    return timestamp.rfc3339_fixed(entry.time).encode() + b" " + entry.data if first else entry.data

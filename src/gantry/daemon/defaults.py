@@ -6,9 +6,10 @@ import msgspec
 
 from gantry.daemon.config import Config
 from gantry.errors import InvalidArgument
+from gantry.model import log_options
 from gantry.model.container import HostConfig, LogConfig, Ulimit
 
-LOG_DRIVERS = ("json-file", "local", "none")
+LOG_DRIVERS = log_options.DRIVERS
 _PROFILE_LIMIT = 1 << 20
 
 # Where distributions keep their bundle of certificate authorities.

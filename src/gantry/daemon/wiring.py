@@ -38,7 +38,7 @@ from gantry.engine.networks import NetworkCases
 from gantry.engine.registry import Registry
 from gantry.engine.system import Host, Settings, System
 from gantry.engine.volumes import VolumeCases
-from gantry.logs.reader import FileLogs
+from gantry.logs.keeper import LogKeeper
 from gantry.network.host import HostNetworks
 from gantry.network.settings import NetworkSettings, parse_pool
 from gantry.registry.client import RegistryClient
@@ -79,7 +79,7 @@ class Assembly:
         registry = Registry(self._state)
         self._volumes = LocalVolumes(instance, self._state, registry.using_volume)
         volumes = VolumeCases(self._volumes, self._volumes, self._events)
-        logs = FileLogs()
+        logs = LogKeeper(runtime.reopen_log, self._owner, machine.name)
 
         self._images = Images(self._state, content, snapshots, layers, leases, self._events)
         self._registries = RegistryClient(registry_settings(config))
@@ -141,6 +141,7 @@ class Assembly:
             self._networks,
             logs,
         )
+        self._containers = containers
         self._images.containers_using = containers.using_image
         self._builder = Builder(
             instance,
@@ -186,6 +187,7 @@ class Assembly:
         await self._images.start()
         await self._volumes.start()
         await self._lifecycle.recover()
+        self._containers.finish_logs()
         await self._builder.recover()
         self._warnings = tuple(await self._networks.warnings())
         name, problems = self._runtime.default_runtime(), self._runtime.runtimes()

@@ -21,6 +21,7 @@ from gantry.errors import Conflict, GantryError, InvalidArgument, Unsupported
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, Phase
 from gantry.model.image import HistoryEntry, Image
+from gantry.model.log_options import REMOTE, readable
 from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
 from gantry.ports import Images, Layers, LogEntry, LogQuery, Logs, Networks, Snapshotter, TaskFacts, TaskStreams
@@ -57,7 +58,9 @@ class Containers:
         self._networks = networks
         self._logs = logs
         self._health = Health(lifecycle, execs)
-        lifecycle.on_running = self._health.watch
+        lifecycle.on_running = self._running
+        lifecycle.before_start = logs.prepare
+        lifecycle.before_removal = logs.drain
         lifecycle.on_removed = execs.forget
 
     def get(self, name: str) -> Container:
@@ -135,12 +138,29 @@ class Containers:
         self.lifecycle.publish(container, "update")
         return warnings
 
-    async def logs(self, container: Container, query: LogQuery) -> AsyncIterator[LogEntry]:
-        """What the container has written; raises Unsupported where its driver keeps nothing."""
-        if container.host_config.log_config.type == "none":
+    def _running(self, container: Container) -> None:
+        self._health.watch(container)
+        self._logs.watch(container, self.lifecycle.ended(container.id))
+
+    def finish_logs(self) -> None:
+        """Send on what ended containers wrote and an earlier daemon did not send."""
+        for container in self.registry:
+            if container.host_config.log_config.type in REMOTE and not container.status.running:
+                self._logs.watch(container, self.lifecycle.ended(container.id))
+
+    async def logs(self, container: Container, query: LogQuery) -> AsyncIterator[list[LogEntry]]:
+        """What the container has written, in batches; raises Unsupported where its driver keeps nothing."""
+        async for batch in self._logs.read(container, query, self.lifecycle.ended(container.id)):
+            yield batch
+
+    def check_logs(self, container: Container) -> None:
+        """Raises Unsupported where the container's log driver keeps nothing."""
+        if not readable(container.host_config.log_config):
             raise Unsupported("configured logging driver does not support reading")
-        async for entry in self._logs.read(container, query, self.lifecycle.ended(container.id)):
-            yield entry
+
+    def log_details(self, container: Container) -> bytes:
+        """What `logs --details` puts before each line."""
+        return self._logs.details(container)
 
     async def resize(self, container: Container, height: int, width: int) -> None:
         must_run(container)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from gantry import faults, trace
@@ -77,6 +77,8 @@ class Lifecycle:
         self._kept: set[str] = set()  # their next end does not remove them
         self._wake: dict[str, asyncio.Event] = {}
         self.on_running: Callable[[Container], None] = lambda _: None
+        self.before_start: Callable[[Container], Awaitable[None]] = _nothing
+        self.before_removal: Callable[[str], Awaitable[None]] = _nothing
         self.on_removed: Callable[[str], None] = lambda _: None
 
     # --------------------------------------------------------------------------------------- questions
@@ -128,6 +130,7 @@ class Lifecycle:
         self._final.discard(container.id)
         try:
             async with Undo() as undo:
+                await self.before_start(container)
                 started = await self._starter.bring_up(container, undo)
                 with span("record"):
                     running = await self.registry.update(
@@ -413,6 +416,7 @@ class Lifecycle:
             faults.point("remove.released")
             await run_blocking(self.snapshots.remove, container.id)
             faults.point("remove.snapshot")
+            await self.before_removal(container.id)
             await run_blocking(empty_directory, directory)
             faults.point("remove.emptied")
         except (GantryError, OSError) as error:
@@ -475,3 +479,7 @@ def must_run(container: Container) -> None:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if not container.status.running:
         raise Conflict(f"container {container.id} is not running")
+
+
+async def _nothing(_: object) -> None:
+    """Where nobody else has a part in it."""

@@ -4,13 +4,14 @@ import ipaddress
 import os
 import posixpath
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import msgspec
 
 from gantry.engine.merge import parse_signal
 from gantry.engine.resources import check_resources, resource_defaults
 from gantry.errors import InvalidArgument
+from gantry.model import log_options
 from gantry.model.container import ContainerConfig, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from gantry.model.kernel import KernelLimits
 
@@ -28,14 +29,6 @@ _CAPABILITIES = frozenset(
     WAKE_ALARM
     """.split()  # noqa: SIM905 - a list of quoted words cannot be read
 )
-_LOG_OPTIONS: Mapping[str, Collection[str]] = {
-    "json-file": (
-        "compress", "env", "env-regex", "labels", "labels-regex", "max-buffer-size", "max-file", "max-size", "mode",
-        "tag",
-    ),
-    "local": ("compress", "max-buffer-size", "max-file", "max-size", "mode"),
-    "none": (),
-}  # fmt: skip
 
 
 def check_config(config: ContainerConfig) -> ContainerConfig:
@@ -105,7 +98,7 @@ def check_host(
         raise InvalidArgument(f"invalid isolation ({host.isolation}): linux only supports 'default'")
     if host.runtime and host.runtime not in runtimes:
         raise InvalidArgument(f"unknown or invalid runtime name: {host.runtime}")
-    _check_log(host.log_config)
+    log_options.check(LogConfig(host.log_config.type or "json-file", host.log_config.config))
     if host.network_mode == "host" and host.port_bindings:
         warnings.append("Published ports are discarded when using host network mode")
     return host, warnings
@@ -189,19 +182,6 @@ def _check_network_mode(config: ContainerConfig, host: HostConfig) -> None:
     ):
         if clash:
             raise InvalidArgument(f"conflicting options: {what}")
-
-
-def _check_log(log: LogConfig) -> None:
-    if not log.type:
-        return
-    known = _LOG_OPTIONS.get(log.type)
-    if known is None:
-        raise InvalidArgument(f'error looking up logging plugin {log.type}: plugin "{log.type}" not found')
-    for name, value in (log.config or {}).items():
-        if log.type != "none" and name not in known:
-            raise InvalidArgument(f"unknown log opt '{name}' for {log.type} log driver")
-        if name == "mode" and value not in ("", "blocking", "non-blocking"):
-            raise InvalidArgument(f"logger: logging mode not supported: {value}")
 
 
 def with_defaults(host: HostConfig, runtime: str, *, unified: bool = False) -> HostConfig:

@@ -27,6 +27,11 @@ class Parser:
         self._second = b""
         self._second_value = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether parts of an unfinished line are held."""
+        return any(self._parts.values())
+
     def feed(self, lines: Iterable[bytes]) -> Iterator[LogEntry]:
         """Entries of complete file lines (without their newline); what is no entry is left out."""
         for line in lines:
@@ -75,14 +80,15 @@ class Parser:
         return self._second_value + (int(fraction) if fraction.isdigit() else 0)
 
 
-def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
-    """Where to read for the last `lines` lines of output, and how many entries to leave out there first.
+def tail_position(file: BinaryIO, lines: int) -> tuple[int, int, int]:
+    """Where to read for the last `lines` lines of output, how many entries to leave out there first, and how many
+    lines that makes.
 
     Reads backwards, only as far as needed (blocking). An unfinished last line of a stream counts as one.
     """
     end = file.seek(0, os.SEEK_END)
     if lines <= 0:
-        return end, 0
+        return end, 0, 0
     start = end
     counted = passed = skip = 0
     wanted: dict[int, bool] = {}  # stream -> whether the line that its parts belong to is wanted
@@ -106,7 +112,7 @@ def tail_position(file: BinaryIO, lines: int) -> tuple[int, int]:
             break
         if counted == lines and start - offset > _LOOK_BACK:
             break
-    return start, skip
+    return start, skip, counted
 
 
 def _backwards(file: BinaryIO, end: int) -> Iterator[tuple[int, bytes]]:

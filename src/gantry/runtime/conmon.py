@@ -17,7 +17,7 @@ from gantry.errors import Internal, Unavailable
 from gantry.linux.process import ENVIRONMENT, spawn
 
 _MAX_MESSAGE = 64 << 10
-_RESIZE = 1
+_RESIZE, _REOPEN = 1, 2
 _MAX_SIDE = 1000  # conmon's own bound for rows and columns
 
 
@@ -205,7 +205,15 @@ class Conmon:
 
 def resize(control: Path, height: int, width: int) -> None:
     """Set a terminal's size through conmon's control fifo (never blocks); raises OSError where conmon has gone."""
-    line = f"{_RESIZE} {min(height, _MAX_SIDE)} {min(width, _MAX_SIDE)}\n".encode()
+    _control(control, f"{_RESIZE} {min(height, _MAX_SIDE)} {min(width, _MAX_SIDE)}\n".encode())
+
+
+def reopen_log(control: Path) -> None:
+    """Have conmon open the path of its log anew (never blocks); raises OSError where it has gone."""
+    _control(control, f"{_REOPEN} 0 0\n".encode())
+
+
+def _control(control: Path, line: bytes) -> None:
     descriptor = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.write(descriptor, line)

@@ -222,6 +222,13 @@ class RuntimeManager:
         except OSError:
             raise Conflict(f"container {container_id} is not running") from None
 
+    async def reopen_log(self, container_id: str) -> None:
+        unit = await self._get(container_id)
+        try:
+            conmon.reopen_log(unit.bundle.control)
+        except OSError:
+            raise Conflict(f"container {container_id} is not running") from None
+
     # ---------------------------------------------------------------------------------------- TaskFacts
 
     async def pids(self, container_id: str) -> list[int]:

@@ -252,7 +252,7 @@ def inspect(
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
         "HostsPath": f"{directory}/hosts",
-        "LogPath": container.log_path,
+        "LogPath": container.log_path if container.host_config.log_config.type == "json-file" else "",
         "Name": f"/{container.name}",
         "RestartCount": container.status.restart_count,
         "Driver": container.driver,

@@ -83,7 +83,7 @@ def test_tail_equals_the_end_of_everything(items: list[tuple[str, str, bytes]], 
             items.insert(len(items) - 1, (stream, "F", b"end"))
     data = b"".join(line(*item) for item in items)
     file = io.BytesIO(data)
-    offset, skip = tail_position(file, lines)
+    offset, skip, _ = tail_position(file, lines)
     whole = parse(data)
     expected = whole[len(whole) - lines :] if lines < len(whole) else whole
     assert sorted_by_stream(parse(data[offset:])[skip:]) == sorted_by_stream(expected if lines else [])
@@ -110,7 +110,7 @@ def test_tail_reads_little_of_a_large_file(tmp_path: Path) -> None:
             return data
 
     with Counting(path) as counting:
-        offset, skip = tail_position(counting, 2)  # type: ignore[arg-type]
+        offset, skip, _ = tail_position(counting, 2)  # type: ignore[arg-type]
     assert path.stat().st_size - offset == len(line("stdout", "F", b"y" * 90)) + len(line("stdout", "F", b"last"))
     assert skip == 0
     assert reads < 2 << 20

@@ -1,0 +1,1 @@
+"""Where remote log drivers send to, one file for each protocol."""

@@ -83,7 +83,7 @@ async def test_logs_terminal_and_detach(daemon: Daemon, gantry: Client, made: Ca
     async def exchange(socket: aiohttp.ClientWebSocketResponse) -> None:
         await received(socket, b"before\r\n")
         await socket.send_str("typed\n")
-        await received(socket, b"typed\r\n")
+        await received(socket, b"typed\r\ntyped\r\n")  # the terminal's echo, and what cat says
         await socket.send_bytes(b"\x18")
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
 

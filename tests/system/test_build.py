@@ -160,3 +160,56 @@ def test_git_as_context_and_source(client: Client, repository: str, tmp_path: Pa
     assert "from git\n" in client.out("build", "--no-cache", str(directory), **CLASSIC)
     outside = client.run("build", f"{repository}#v1:../..", check=False, **CLASSIC)
     assert outside.returncode == 1
+
+
+def test_outputs(gantry: Client, tmp_path: Path) -> None:
+    directory = write(tmp_path / "context", {"f": "kept\n", "Dockerfile": "FROM scratch\nCOPY f /d/\n"})
+    gantry.run("build", "-q", "-o", str(tmp_path / "local"), str(directory))
+    assert (tmp_path / "local/d/f").read_text() == "kept\n"
+    gantry.run("build", "-q", "-o", f"type=tar,dest={tmp_path / 'out.tar'}", str(directory))
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        assert "d/f" in archive.getnames()
+    metadata = tmp_path / "metadata.json"
+    archive_path = tmp_path / "oci.tar"
+    image = gantry.out(
+        "build", "-q", "-t", "exported", "-o", f"type=oci,dest={archive_path}", "--metadata-file", str(metadata),
+        str(directory),
+    )  # fmt: skip
+    told = json.loads(metadata.read_text())
+    assert (told["containerimage.digest"], told["image.name"]) == (image, "docker.io/library/exported:latest")
+    with tarfile.open(archive_path) as archive:
+        assert "index.json" in archive.getnames()
+    assert gantry.out("ps", "-aq") == ""
+    gantry.run("rmi", "exported")
+    for wanted, message in (
+        ("type=foo", 'exporter "foo" could not be found'),
+        ("dest=x", "type is required for output"),
+        ("type=local", "dest is required for local exporter"),
+    ):
+        refused = gantry.run("build", "-o", wanted, str(directory), check=False)
+        assert (refused.returncode, refused.stderr.strip()) == (1, message)
+
+
+def test_checks(gantry: Client, tmp_path: Path) -> None:
+    write(tmp_path, {"Dockerfile": 'FROM busybox:1\nUSER 1\nWORKDIR x\nCMD ["a"]\n'})
+    done = gantry.run("build", "--check", str(tmp_path), check=False)
+    assert done.returncode == 1
+    assert done.stdout == (
+        "Check complete, 1 warning has been found!\n\n"
+        "WARNING: WorkdirRelativePath - https://docs.docker.com/go/dockerfile/rule/workdir-relative-path/\n"
+        'Relative workdir "x" can have unexpected results if the base image changes\nDockerfile:3\n'
+        "--------------------\n   1 |     FROM busybox:1\n   2 |     USER 1\n   3 | >>> WORKDIR x\n"
+        '   4 |     CMD ["a"]\n   5 |     \n--------------------\n'
+    )
+    write(tmp_path, {"Dockerfile": "FROM busybox:1\nUSER 1\n"})
+    assert gantry.out("build", "--check", str(tmp_path)) == "Check complete, no warnings found."
+    assert json.loads(gantry.out("build", "--call=check,format=json", str(tmp_path)))["warnings"] == []
+
+
+def test_stages_without_cache(gantry: Client, tmp_path: Path) -> None:
+    write(tmp_path, {"Dockerfile": "FROM busybox AS one\nRUN echo a > /a\nFROM busybox\nRUN echo b\n"
+                                   "COPY --from=one /a /a\n"})  # fmt: skip
+    gantry.run("build", str(tmp_path))
+    said = gantry.out("build", "--no-cache-filter", "one", str(tmp_path))
+    ran = [step.splitlines()[0] for step in said.split("Step ") if "Running in" in step]
+    assert ran == ["2/5 : RUN echo a > /a"]

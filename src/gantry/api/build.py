@@ -62,6 +62,8 @@ class _Handlers:
         options = _options(request)
         secrets = self._take_secrets(request.query.get("secrets", ""))
         options = msgspec.structs.replace(options, secrets=secrets)
+        if call := request.query.get("call", ""):
+            return await self._check(call, options, request)
         stream = JSONStream(request)
         vertexes = request.query.get("progress") == "vertex"
         try:
@@ -71,6 +73,13 @@ class _Handlers:
                 stream({"source": {"file": error.file, "line": error.line, "excerpt": error.excerpt}})
             await stream.fail(error, code_of(error))
         return await stream.finish()
+
+    async def _check(self, call: str, options: BuildOptions, request: web.Request) -> web.StreamResponse:
+        """`call=check`: nothing is built; the answer is one object with the findings and the Dockerfile."""
+        if call != "check":
+            raise InvalidArgument(f'unsupported call "{call[:64]}": it is check')
+        report, name, source = await self._builder.check(options, request.content.readany)
+        return web.json_response(wire.check_body(report.findings, name, source, failing=report.failing))
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         wanted = filters(request)
@@ -125,6 +134,7 @@ def _options(request: web.Request) -> BuildOptions:
         build_args=wire.decode_map(query.get("buildargs", ""), "build args"),
         labels={key: value or "" for key, value in labels.items()},
         no_cache=boolean(request, "nocache"),
+        no_cache_stages=tuple(wire.decode_list(query.get("nocachefilter", ""), "no-cache-filter")),
         pull=boolean(request, "pull"),
         quiet=boolean(request, "q"),
         remove=boolean(request, "rm", default=True),

@@ -10,6 +10,7 @@ from gantry.aio import run_blocking
 from gantry.build import context as contexts
 from gantry.build.cache import CacheRecord, StepCache
 from gantry.build.cache_mounts import CacheMounts
+from gantry.build.checks import Report, check
 from gantry.build.errors import DockerfileError
 from gantry.build.mount_points import Lent
 from gantry.build.options import BuildOptions
@@ -158,6 +159,23 @@ class Builder:
             await self._images.tag(state.image_id, tag)
         renderer.finished(state.image_id, tags)
         return state.image_id
+
+    async def check(self, options: BuildOptions, read: contexts.Read) -> tuple[Report, str, str]:
+        """`--check`: what was found, with the Dockerfile's name and text. Raises DockerfileError for a broken one."""
+        scratch = await self._workspace.scratch()
+        try:
+            directory = scratch / "context"
+            await run_blocking(directory.mkdir)
+            name, data = await self._context(options, read, directory, scratch)
+            dockerfile = await run_blocking(parse, data, name)
+            arguments = Arguments(options.build_args, options.platform or Platform.host())
+            return (
+                check(dockerfile, arguments, await run_blocking(contexts.excluded, directory)),
+                name,
+                dockerfile.source,
+            )
+        finally:
+            await self._workspace.discard(scratch)
 
     async def _context(
         self, options: BuildOptions, read: contexts.Read, directory: Path, scratch: Path

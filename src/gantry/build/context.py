@@ -188,6 +188,16 @@ def read_dockerfile(directory: Path, name: str) -> tuple[str, bytes]:
         os.close(root)
 
 
+def excluded(directory: Path) -> Callable[[str], bool] | None:
+    """What the context's .dockerignore leaves out, None where there is none."""
+    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        data = _read(root, _IGNORE, _MAX_IGNORE)
+    finally:
+        os.close(root)
+    return IgnoreMatcher(parse_ignore(data.decode("utf-8", "replace"))).excludes if data else None
+
+
 def hide_ignored(directory: Path, dockerfile: str) -> None:
     """Remove Dockerfile and .dockerignore where .dockerignore names them: they had to be sent all the same."""
     root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -21,6 +21,7 @@ class BuildOptions(msgspec.Struct, frozen=True):
     build_args: dict[str, str | None] = {}
     labels: dict[str, str] = {}
     no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
     pull: bool = False
     quiet: bool = False
     remove: bool = True

@@ -120,6 +120,7 @@ class Planner:
         if number in self._built:
             return self._built[number]
         stage = self._stages.all[number]
+        names = (stage.name, str(number))
         triggers: list[ins.Instruction] = []
         count = len(stage.instructions) + 1
         several = len(self._stages.all) > 1
@@ -130,7 +131,9 @@ class Planner:
         named, base = self._tools.contexts.get(stage.base), self._base(stage)
         if stage.base_stage >= 0 and named is None:
             below = await self._stage(stage.base_stage)
-            builder = StageBuilder(self._tools, below.vertex, BuildState(config=below.config, author=below.author))
+            builder = StageBuilder(
+                self._tools, below.vertex, BuildState(config=below.config, author=below.author), names
+            )
             head = Step(stage.head.text, [below.vertex], stage.head.start, stage.head.end, on_stage=True)
         else:
             if base in ("", SCRATCH):
@@ -138,7 +141,7 @@ class Planner:
             else:
                 state = self._found[base, self._platform(stage)]
             vertex = Vertex(SourceOp(state), (), name(1, f"FROM {stage.base}"))
-            builder = StageBuilder(self._tools, vertex, state)
+            builder = StageBuilder(self._tools, vertex, state, names)
             if isinstance(named, Path):
                 vertex = builder.add_tree(named, f"[context {stage.base}] load from the client")
             head = Step(stage.head.text, [vertex], stage.head.start, stage.head.end)

@@ -56,13 +56,15 @@ class Tools(msgspec.Struct, frozen=True):
 class StageBuilder:
     """Call `add` for each instruction in order; `vertex` is the stage's end so far."""
 
-    def __init__(self, tools: Tools, base: BuildVertex, state: BuildState) -> None:
+    def __init__(self, tools: Tools, base: BuildVertex, state: BuildState, names: Sequence[str] = ()) -> None:
+        """`names` are the stage's: its own and its number."""
         self._tools = tools
         self.vertex = base
         self.config = state.config
         self.author = state.author
         self._args: dict[str, str] = {}
         self._cmd_set = False
+        self._fresh = tools.options.no_cache or not set(names).isdisjoint(tools.options.no_cache_stages)
         if "PATH" not in self._environment():
             self._set(env=[*(self.config.env or ()), DEFAULT_PATH])
 
@@ -89,7 +91,7 @@ class StageBuilder:
         return Definition(self.config, created_by, self.author)
 
     def _append(self, op: Op[BuildState], name: str, *others: BuildVertex) -> BuildVertex:
-        self.vertex = Vertex(op, (self.vertex, *others), name, fresh=self._tools.options.no_cache)
+        self.vertex = Vertex(op, (self.vertex, *others), name, fresh=self._fresh)
         return self.vertex
 
     def _metadata(self, text: str, name: str) -> BuildVertex:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gantry.cli.build_source import Source
     from gantry.cli.flags import Arguments
 
+_PROGRESS = ("auto", "none", "plain", "quiet", "rawjson", "tty")
 _PROXIES = ("http", "https", "no", "ftp", "all")
 
 
@@ -34,17 +35,26 @@ def _run(ctx: Context, args: Arguments) -> int:
     from gantry.client.auth import all_header
 
     progress = args.string("progress")
-    if progress not in ("auto", "plain", "tty"):
-        raise CommandError(f'invalid progress type: "{progress}": must be one of "auto", "plain", "tty"')
+    if progress not in _PROGRESS:
+        raise CommandError(f'invalid progress type: "{progress}": must be one of {", ".join(map(repr, _PROGRESS))}')
+    if args.boolean("check") or args.string("call") != "build":
+        from gantry.cli.build_check import check
+
+        return check(ctx, args, _query)
+    from gantry.cli.build_output import exports, write_metadata
+
+    outputs = exports(args.strings("output"), args.strings("tag"), load=args.boolean("load"), push=args.boolean("push"))
     iidfile = args.string("iidfile")
     if iidfile:
         _remove(iidfile)
-    quiet = args.boolean("quiet")
+    quiet = args.boolean("quiet") or progress == "quiet"
     live = not quiet and (progress == "tty" or (progress == "auto" and is_terminal(1)))
+    if any(output.to_stdout for output in outputs):
+        quiet, live = True, False  # standard output is the archive's
     source = open_source(args.positional[0], args.string("file"))
     lent = _lent(ctx, args)
     query = _query(ctx, args, source) | lent.query
-    if live:
+    if live or progress == "rawjson":
         query["progress"] = "vertex"
     messages = ctx.client.messages(
         "POST",
@@ -57,14 +67,33 @@ def _run(ctx: Context, args: Arguments) -> int:
         content_type="application/x-tar",
     )
     try:
-        image = _show(ctx, messages, quiet=quiet, live=live)
+        if progress == "rawjson":
+            image = _raw(ctx, messages)
+        else:
+            image = _show(ctx, messages, quiet=quiet, live=live, silent=any(output.to_stdout for output in outputs))
     except StreamError as error:
         raise CommandError(error.message, error.code or 1) from error
     if iidfile:
         if not image:
             raise CommandError(f"cannot write {iidfile}: the daemon did not provide an image ID")
         _write(iidfile, image)
+    if metadata := args.string("metadata-file"):
+        write_metadata(metadata, image, args.strings("tag"))
+    for output in outputs:
+        output.write(ctx, image)
     return 0
+
+
+def _raw(ctx: Context, messages: Iterator[dict[str, Any]]) -> str:
+    """BuildKit's progress objects on standard error, one a line; returns the image's id."""
+    from gantry.client.jsontext import encode_text
+
+    image = ""
+    for message in messages:
+        if (aux := message.get("aux")) and aux.get("ID"):
+            image = str(aux["ID"])
+        ctx.err.write(encode_text(message) + "\n")
+    return image
 
 
 def _lent(ctx: Context, args: Arguments) -> Lent:
@@ -77,7 +106,7 @@ def _lent(ctx: Context, args: Arguments) -> Lent:
     return prepare(ctx, *asked)
 
 
-def _show(ctx: Context, messages: Iterator[dict[str, Any]], *, quiet: bool, live: bool) -> str:
+def _show(ctx: Context, messages: Iterator[dict[str, Any]], *, quiet: bool, live: bool, silent: bool = False) -> str:
     """Show the build's progress; returns the image's id."""
     images: list[str] = []
 
@@ -108,7 +137,8 @@ def _show(ctx: Context, messages: Iterator[dict[str, Any]], *, quiet: bool, live
         ctx.err.write("".join(held))
         raise
     text = "".join(held).strip()
-    ctx.out.write((text.splitlines()[-1] if text else images[-1] if images else "") + "\n")
+    if not silent:
+        ctx.out.write((text.splitlines()[-1] if text else images[-1] if images else "") + "\n")
     return images[-1] if images else text
 
 
@@ -150,6 +180,7 @@ def _query(ctx: Context, args: Arguments, source: Source) -> dict[str, Any]:
         "platform": args.string("platform") or ctx.environ.get("DOCKER_DEFAULT_PLATFORM") or None,
         "q": args.boolean("quiet") or None,
         "nocache": args.boolean("no-cache") or None,
+        "nocachefilter": _json([name for text in args.strings("no-cache-filter") for name in text.split(",")]),
         "pull": args.boolean("pull") or None,
         "rm": args.boolean("rm"),
         "forcerm": args.boolean("force-rm") or None,
@@ -261,6 +292,8 @@ COMMAND = Command(
             "add-host", "", 'Add a custom host-to-IP mapping ("host:ip")', check=_lazy("opts_container", "extra_host")
         ),
         strings("build-arg", "", "Set build-time variables", check=_build_arg),
+        string("call", "", "Set method for evaluating build (check)", default="build"),
+        boolean("check", "", "Shorthand for --call=check"),
         strings("build-context", "", "Additional build contexts (e.g., name=path)"),
         string_slice("cache-from", "", "Images to consider as cache sources"),
         string("cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build"),
@@ -275,6 +308,11 @@ COMMAND = Command(
         boolean("force-rm", "", "Always remove intermediate containers"),
         boolean("host-ca", "", "Lend this host's certificate authorities to RUN steps"),
         string("iidfile", "", "Write the image ID to the file"),
+        boolean("load", "", "Shorthand for --output=type=docker"),
+        string("metadata-file", "", "Write build result metadata to a file"),
+        strings("no-cache-filter", "", "Do not cache specified stages"),
+        strings("output", "o", 'Output destination (format: "type=local,dest=path")'),
+        boolean("push", "", "Shorthand for --output=type=registry"),
         string("isolation", "", "Container isolation technology"),
         strings("label", "", "Set metadata for an image", check=label),
         size("memory", "m", "Memory limit"),
@@ -282,7 +320,12 @@ COMMAND = Command(
         string("network", "", "Set the networking mode for the RUN instructions during build", default="default"),
         boolean("no-cache", "", "Do not use cache when building the image"),
         string("platform", "", "Set platform if server is multi-platform capable"),
-        string("progress", "", 'Set type of progress output ("auto", "plain", "tty")', default="auto"),
+        string(
+            "progress",
+            "",
+            'Set type of progress output ("auto", "none", "plain", "quiet", "rawjson", "tty")',
+            default="auto",
+        ),
         boolean("pull", "", "Always attempt to pull a newer version of the image"),
         boolean("quiet", "q", "Suppress the build output and print image ID on success"),
         boolean("rm", "", "Remove intermediate containers after a successful build", default=True),

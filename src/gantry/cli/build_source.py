@@ -49,8 +49,8 @@ def _joined(blocks: Iterator[bytes] | None, further: list[BuildContext]) -> Iter
     yield END
 
 
-def open_source(context: str, dockerfile: str) -> Source:
-    """Look at what the user gave; raises CommandError."""
+def open_source(context: str, dockerfile: str, *, bare: bool = False) -> Source:
+    """Look at what the user gave; with `bare`, a directory's Dockerfile alone is sent. Raises CommandError."""
     if context == "-":
         if dockerfile == "-":
             raise CommandError("invalid argument: can't use stdin for both build context and dockerfile")
@@ -59,7 +59,7 @@ def open_source(context: str, dockerfile: str) -> Source:
         if dockerfile == "-":
             raise CommandError("a Dockerfile from standard input needs a local context")
         return Source(None, dockerfile, context)
-    return _from_directory(context, dockerfile)
+    return _from_directory(context, dockerfile, bare=bare)
 
 
 def is_remote(context: str) -> bool:
@@ -114,7 +114,7 @@ def _only(files: dict[str, bytes]) -> Iterator[bytes]:
 # ----------------------------------------------------------------------------------- directory
 
 
-def _from_directory(context: str, dockerfile: str) -> Source:
+def _from_directory(context: str, dockerfile: str, *, bare: bool) -> Source:
     try:
         root = Path(context).resolve(strict=True)
     except FileNotFoundError:
@@ -140,6 +140,9 @@ def _from_directory(context: str, dockerfile: str) -> Source:
             name = _private_name()
             extra[name] = path.read_bytes()
     patterns = ignore_patterns(root, path, inside)
+    if bare:
+        ignored = "\n".join(patterns).encode("utf-8", "surrogateescape")
+        return Source(_only({name: extra[name] if path is None else path.read_bytes(), ".dockerignore": ignored}), name)
     return Source(BuildContext(root, patterns, extra).blocks(), name)
 
 

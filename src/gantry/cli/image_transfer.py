@@ -90,8 +90,6 @@ PULL = Command(
 
 
 def _push(ctx: Context, args: Arguments) -> int:
-    from gantry.client.auth import header
-
     reference = _parse(args.positional[0])
     every, quiet = args.boolean("all-tags"), args.boolean("quiet")
     named_only = not reference.tag and not reference.digest
@@ -102,7 +100,15 @@ def _push(ctx: Context, args: Arguments) -> int:
         tag = "latest"
         if not quiet:
             ctx.out.write("Using default tag: latest\n")
-    query = {"tag": tag or None, "platform": platform_query(args.string("platform"))}
+    push_image(ctx, reference, tag, platform=args.string("platform"), quiet=quiet)
+    return 0
+
+
+def push_image(ctx: Context, reference: Reference, tag: str, *, platform: str = "", quiet: bool = False) -> None:
+    """Upload one tag, or all of a repository's where `tag` is "", and show the progress."""
+    from gantry.client.auth import header
+
+    query = {"tag": tag or None, "platform": platform_query(platform)}
     headers = {"X-Registry-Auth": header(ctx.config, reference.domain)}
     path = f"/images/{_repository_path(reference.familiar_name)}/push"
     notes: list[str] = []
@@ -121,7 +127,6 @@ def _push(ctx: Context, args: Arguments) -> int:
         show_progress(ctx, messages, on_aux=on_aux)
         for note in notes:
             ctx.out.write(note + "\n")
-    return 0
 
 
 def _repository_path(name: str) -> str:

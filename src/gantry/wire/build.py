@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -64,6 +65,25 @@ def decode_registry_config(header: str) -> dict[str, str]:
             )
             found[registry] = base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()
     return found
+
+
+def check_body(findings: Sequence[Any], name: str, source: str, *, failing: bool) -> dict[str, Any]:
+    """The answer of `POST /build?call=check`, in the shape of buildx's `--call=check,format=json`."""
+    return {
+        "warnings": [
+            {
+                "ruleName": each.rule,
+                "description": each.description,
+                "url": each.url,
+                "detail": each.detail,
+                "advice": each.advice,
+                "location": {"ranges": [{"start": {"line": each.start}, "end": {"line": each.end}}]},
+            }
+            for each in findings
+        ],
+        "sources": [{"filename": name, "language": "Dockerfile", "data": base64.b64encode(source.encode()).decode()}],
+        "failing": failing,
+    }
 
 
 def prune_body(keys: list[str], reclaimed: int) -> dict[str, Any]:

@@ -323,6 +323,12 @@ class Workshop:
     def files(self, image: Image) -> Path:
         return self.snapshots.directory(image.chain_id)
 
+    async def settled(self) -> None:
+        """Wait until what a build that ended by itself left has been cleaned up."""
+        async with asyncio.timeout(20):
+            while self.runtime.alive or self.runtime.sandboxes or list((self.root / "data/build/tmp").glob("*")):
+                await asyncio.sleep(0.01)
+
     def nothing_left(self) -> None:
         assert not [key for key in self.snapshots.known if key.startswith("build-")]
         assert not self.runtime.alive

@@ -506,7 +506,10 @@ class TaskFacts(Protocol):
 
 
 class EndpointRequest(msgspec.Struct, frozen=True):
-    """What one container asks of one network; `port_bindings` as in HostConfig, only for the first network."""
+    """What one container asks of one network.
+
+    `port_bindings` are as in HostConfig; they take effect on the network that leads outside.
+    """
 
     settings: EndpointSettings
     hostname: str = ""

@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from gantry.api import networks as api
 from gantry.api.app import application
 from gantry.engine.events import EventBus
+from gantry.engine.networking import ContainerNetworks
 from gantry.engine.networks import NetworkCases
 from gantry.engine.registry import Registry
 from gantry.errors import Conflict, Forbidden
@@ -20,7 +21,7 @@ from gantry.model.identity import new_id
 from gantry.model.network import IPAM, Endpoint, IPAMPool, Network
 from gantry.network.book import Book
 from gantry.network.design import simple_network
-from gantry.network.records import EndpointRecord, NetworkRecord
+from gantry.network.records import EndpointRecord, NetworkRecord, Subnet
 from gantry.network.requests import check_endpoint, check_network
 from gantry.ports import EndpointRequest, NetworkRequest
 from gantry.store.state import SQLiteState
@@ -37,7 +38,7 @@ class PaperNetworks:
             "bridge", new_id(), timestamp.rfc3339(timestamp.now()), ipam=IPAM(config=[IPAMPool("172.17.0.0/16")])
         )
         for record in (
-            NetworkRecord(bridge, "docker0", subnet="172.17.0.0/16", gateway="172.17.0.1"),
+            NetworkRecord(bridge, "docker0", subnets=(Subnet("172.17.0.0/16", "172.17.0.1"),)),
             simple_network("host", "host"),
             simple_network("none", "null"),
         ):
@@ -58,7 +59,7 @@ class PaperNetworks:
             labels=request.labels, internal=request.internal,
         )  # fmt: skip
         await self.book.put_network(
-            NetworkRecord(made, "br", subnet="10.9.0.0/24", gateway="10.9.0.1", configured=True)
+            NetworkRecord(made, "br", subnets=(Subnet("10.9.0.0/24", "10.9.0.1", configured=True),))
         )
         return made
 
@@ -76,7 +77,7 @@ class PaperNetworks:
             raise Forbidden(f"endpoint with name {container.name} already exists in network {record.name}")
         check_endpoint(request.settings, record)
         asked = request.settings.ipam_config
-        address = str(self.book.pool(record).take(asked.ipv4_address if asked else ""))
+        address = str(self.book.take(record, 4, asked.ipv4_address if asked else "")[0])
         made = Endpoint(container.id, record.id, new_id(), "eth0", "02:42:00:00:00:01", address, 24)
         self.book.endpoints[made.endpoint_id] = EndpointRecord(made)
         return made
@@ -137,12 +138,12 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
     networks = PaperNetworks(state)
     await networks.start([])
     registry, events = Registry(state), EventBus()
-    live: dict[str, dict[str, Endpoint]] = {}
+    connections = ContainerNetworks(registry, networks, events)
     async with TestClient(
-        TestServer(application(api.routes(NetworkCases(networks, registry, live, events))))
+        TestServer(application(api.routes(NetworkCases(networks, registry, connections, events))))
     ) as client:
         made = Room(client, registry, events)
-        made.live = live
+        made.live = connections.endpoints
         yield made
 
 
@@ -244,7 +245,7 @@ async def test_connect_and_disconnect_a_running_container(room: Room) -> None:
     assert room.registry.get("c1").networks["n"].aliases == ["x"]
     assert (await room.refused("DELETE", "/networks/n"))[0] == 403
     assert await room.ask("POST", "/networks/n/disconnect", {"Container": "c1"}) == (200, None)
-    assert room.live[container.id] == {}
+    assert container.id not in room.live
     assert room.registry.get("c1").networks == {}
     assert await room.refused("POST", "/networks/n/disconnect", {"Container": "c1"}) == (
         500, f"container {container.id} is not connected to network n",

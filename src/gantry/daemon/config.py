@@ -52,7 +52,7 @@ class RegistryConfig(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True, rename="kebab"):
-    """Docker's keys, with `_` for `-`; those of Gantry alone: `allow-insecure-tcp`, `host-ca` and `registries`."""
+    """Docker's keys, with `_` for `-`, and `allow-insecure-tcp`, `host-ca`, `publish-policy`, `registries`."""
 
     # the daemon
     hosts: tuple[str, ...] = ()
@@ -91,14 +91,17 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     storage_driver: str = ""
     # networks
     bip: str = ""
+    bip6: str = ""
     bridge: str = ""
     default_address_pools: tuple[AddressPool, ...] = ()
     default_gateway: str = ""
+    default_gateway_v6: str = ""
     dns: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     firewall_backend: str = ""
     fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
     host_gateway_ips: tuple[str, ...] = ()
     icc: bool = True
     ip: str = "0.0.0.0"  # noqa: S104 - Docker's default for published ports
@@ -106,7 +109,9 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     ip_masq: bool = True
     ip6tables: bool = True
     iptables: bool = True
+    ipv6: bool = False
     mtu: int = 1500
+    publish_policy: str = "open"
     userland_proxy: bool = True
     # registries
     insecure_registries: tuple[str, ...] = ()

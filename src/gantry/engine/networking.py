@@ -58,30 +58,35 @@ class ContainerNetworks:
         Raises what the networks raise, named as the start's network step.
         """
         settings: dict[str, EndpointSettings] = {}
-        for name, asked in container.networks.items():
+        # The endpoint that will lead outside comes first: nothing has to be moved to it then.
+        for name, asked in sorted(container.networks.items(), key=lambda each: (-each[1].gw_priority, each[0])):
             try:
-                network = await self._attach_one(container, name, asked, first=not settings)
+                network = await self._attach_one(container, name, asked)
             except GantryError as error:
                 raise type(error)(_FAILED + error.message) from error
             settings[name] = msgspec.structs.replace(asked, network_id=network.id)
         return settings
 
-    async def _attach_one(self, container: Container, name: str, asked: EndpointSettings, *, first: bool) -> Network:
-        host = container.host_config
+    async def _attach_one(self, container: Container, name: str, asked: EndpointSettings) -> Network:
         network = await self._networks.get(name)
-        request = EndpointRequest(
-            asked,
-            hostname=container.config.hostname,
-            names=(container.name, container.id[:12]),
-            port_bindings=(host.port_bindings or {}) if first and host.network_mode != "host" else {},
-            publish_all=host.publish_all_ports and first and host.network_mode != "host",
-            exposed=tuple(container.config.exposed_ports or ()),
-        )
         with span("endpoint"):
-            made = await self._networks.attach(container, network, request)
+            made = await self._networks.attach(container, network, endpoint_request(container, asked))
         self.endpoints.setdefault(container.id, {})[name] = made
         self._publish("connect", network, container.id)
         return network
+
+    async def refresh(self, container: Container) -> None:
+        """Read a container's endpoints again: what happens to one may have moved ports and routes of the others."""
+        found: dict[str, Endpoint] = {}
+        for endpoint in await self._networks.endpoints(container_id=container.id):
+            network = await self._networks.get(endpoint.network_id)
+            # The container may name the network by its id.
+            key = next((name for name in container.networks if name in (network.name, network.id)), network.name)
+            found[key] = endpoint
+        if found:
+            self.endpoints[container.id] = found
+        else:
+            self.endpoints.pop(container.id, None)
 
     async def release(self, container: Container) -> None:
         """Give everything back. What fails is logged, and found again when a daemon starts."""
@@ -106,11 +111,9 @@ class ContainerNetworks:
         for endpoint in await self._networks.endpoints(container_id=container.id):
             network = await self._networks.get(endpoint.network_id)
             # The container may name the network by its id.
-            key = next((name for name in container.networks if name in (network.name, network.id)), "")
-            if not key:
+            if not any(name in (network.name, network.id) for name in container.networks):
                 await self._networks.detach(container.id, network.id)
-                continue
-            self.endpoints.setdefault(container.id, {})[key] = endpoint
+        await self.refresh(container)
         if gone := set(container.networks) - set(self.endpoints.get(container.id, ())):
             left = {name: asked for name, asked in container.networks.items() if name not in gone}
             await self._registry.update(container.id, lambda c: c.replace(networks=left))
@@ -118,3 +121,17 @@ class ContainerNetworks:
     def _publish(self, action: str, network: Network, container_id: str) -> None:
         attributes = {"container": container_id, "name": network.name, "type": network.driver}
         self._events.publish("network", action, network.id, attributes)
+
+
+def endpoint_request(container: Container, asked: EndpointSettings) -> EndpointRequest:
+    """What a container asks of one of its networks. Its ports are published on the one that leads outside."""
+    host = container.host_config
+    publishing = host.network_mode != "host"
+    return EndpointRequest(
+        asked,
+        hostname=container.config.hostname,
+        names=(container.name, container.id[:12]),
+        port_bindings=(host.port_bindings or {}) if publishing else {},
+        publish_all=host.publish_all_ports and publishing,
+        exposed=tuple(container.config.exposed_ports or ()),
+    )

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gantry import faults
+from gantry.engine.networking import ContainerNetworks, endpoint_request
 from gantry.engine.registry import Registry
 from gantry.errors import Forbidden, Internal, InvalidArgument, NotFound
 from gantry.model.container import Container, Phase
 from gantry.model.network import Endpoint, EndpointSettings, Network
-from gantry.ports import EndpointRequest, Events, NetworkRequest, Networks
+from gantry.ports import Events, NetworkRequest, Networks
 
 _SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 _PRIVATE = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
@@ -24,14 +25,12 @@ class NetworkUser(msgspec.Struct, frozen=True):
 
 
 class NetworkCases:
-    """`live` is who is on what right now, by container id and network name: it is kept up to date here, too."""
+    """`connections` knows who is on what right now: it is told of every change here."""
 
-    def __init__(
-        self, networks: Networks, registry: Registry, live: dict[str, dict[str, Endpoint]], events: Events
-    ) -> None:
+    def __init__(self, networks: Networks, registry: Registry, connections: ContainerNetworks, events: Events) -> None:
         self._networks = networks
         self._registry = registry
-        self._live = live
+        self._connections = connections
         self._events = events
 
     async def get(self, name_or_id: str) -> Network:
@@ -82,20 +81,17 @@ class NetworkCases:
             self._check_connect(container, network)
             made: Endpoint | None = None
             if container.status.phase in (Phase.RUNNING, Phase.PAUSED):
-                request = EndpointRequest(
-                    settings, hostname=container.config.hostname, names=(container.name, container.id[:12])
-                )
-                made = await self._networks.attach(container, network, request)
+                made = await self._networks.attach(container, network, endpoint_request(container, settings))
             try:
                 networks = {**container.networks, network.name: settings}
-                await self._registry.update(container.id, lambda c: c.replace(networks=networks))
+                container = await self._registry.update(container.id, lambda c: c.replace(networks=networks))
                 faults.point("connect.recorded")
             except BaseException:
                 if made is not None:
                     await self._networks.detach(container.id, network.id)
                 raise
             if made is not None:
-                self._live.setdefault(container.id, {})[network.name] = made
+                await self._connections.refresh(container)
                 self._publish(network, "connect", container=container.id)
 
     @staticmethod
@@ -142,9 +138,9 @@ class NetworkCases:
                 await self._networks.detach(container.id, network.id)
             faults.point("disconnect.detached")
             left = {name: settings for name, settings in container.networks.items() if name != key}
-            await self._registry.update(container.id, lambda c: c.replace(networks=left))
+            container = await self._registry.update(container.id, lambda c: c.replace(networks=left))
             if running:
-                self._live.get(container.id, {}).pop(network.name, None)
+                await self._connections.refresh(container)
                 self._publish(network, "disconnect", container=container.id)
 
     def _publish(self, network: Network, action: str, **attributes: str) -> None:

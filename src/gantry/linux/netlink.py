@@ -23,20 +23,30 @@ Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_NEWQDISC, RTM_DELQDISC = 28, 36, 37
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
-NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_DUMP_INTR = 0x10
 _NLA_F_NESTED, _NLA_TYPE = 0x8000, 0x3FFF
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _IFLA_PROTINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 12, 20, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER, _BRPORT_MODE, _BRPORT_ISOLATED = 1, 2, 1, 4, 33
+_IFLA_MACVLAN_MODE, _IFLA_IPVLAN_MODE, _IFLA_IPVLAN_FLAGS, _IFLA_VLAN_ID = 1, 1, 2, 1
+_MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+_IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+_IPVLAN_FLAGS = {"": 0, "bridge": 0, "private": 1, "vepa": 2}
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
+_IFA_F_NODAD = 0x02
+_NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
+_TCA_KIND, _TCA_OPTIONS, _TCA_TBF_PARMS, _TCA_TBF_RATE64, _TCA_TBF_BURST = 1, 2, 1, 4, 6
+_TC_H_ROOT, _TC_HANDLE = 0xFFFFFFFF, 0x00010000
+_TICKS = 15.625  # the kernel's clock ticks of a microsecond (PSCHED_SHIFT 6), what tc(8) reads from /proc/net/psched
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
-_SCOPE_UNIVERSE = 0
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 IFF_UP = 1
 
 _HEADER = struct.Struct("=IHHII")
@@ -44,6 +54,9 @@ _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
+_NDMSG = struct.Struct("=BxxxiHBB")
+_TCMSG = struct.Struct("=BxxxiIII")
+_RATESPEC = struct.Struct("=BBHhHI")
 _U32 = struct.Struct("=I")
 
 
@@ -107,6 +120,80 @@ def add_veth(name: str, bridge: int, mtu: int, *, peer: str, peer_mac: str, peer
     return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create veth {name}")
 
 
+def add_child(
+    kind: str, name: str, parent: int, *, mode: str, flag: str = "", mtu: int = 0, mac: str = "", namespace: int = -1
+) -> Message:
+    """A macvlan or ipvlan interface on `parent` (index), down, in the namespace of descriptor `namespace`.
+
+    Modes and flags are those of ip-link(8).
+    """
+    if kind == "macvlan":
+        data = _attribute(_IFLA_MACVLAN_MODE, _U32.pack(_MACVLAN_MODES[mode]))
+    else:
+        data = _attribute(_IFLA_IPVLAN_MODE, struct.pack("=H", _IPVLAN_MODES[mode]))
+        data += _attribute(_IFLA_IPVLAN_FLAGS, struct.pack("=H", _IPVLAN_FLAGS[flag]))
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + _text(_IFLA_IFNAME, name) + _attribute(_IFLA_LINK, _U32.pack(parent))
+    if mtu:
+        body += _attribute(_IFLA_MTU, _U32.pack(mtu))
+    if mac:
+        body += _attribute(_IFLA_ADDRESS, _mac(mac))
+    if namespace >= 0:
+        body += _attribute(_IFLA_NET_NS_FD, _U32.pack(namespace))
+    body += _nested(_IFLA_LINKINFO, _text(_INFO_KIND, kind) + _nested(_INFO_DATA, data))
+    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create {kind} {name}")
+
+
+def add_vlan(name: str, parent: int, number: int) -> Message:
+    """An IEEE 802.1Q interface on `parent` (index), up."""
+    data = _attribute(_IFLA_VLAN_ID, struct.pack("=H", number))
+    body = _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + _text(_IFLA_IFNAME, name)
+    body += _attribute(_IFLA_LINK, _U32.pack(parent))
+    body += _nested(_IFLA_LINKINFO, _text(_INFO_KIND, "vlan") + _nested(_INFO_DATA, data))
+    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"create vlan {name}")
+
+
+def add_dummy(name: str) -> Message:
+    """An interface that leads nowhere, up: what stands on it meets only itself."""
+    body = _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP) + _text(_IFLA_IFNAME, name)
+    return Message(
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        body + _nested(_IFLA_LINKINFO, _text(_INFO_KIND, "dummy")),
+        f"create dummy {name}",
+    )
+
+
+def add_neighbour(index: int, address: Address, mac: str) -> Message:
+    """A fixed entry of the neighbour table."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    body = _NDMSG.pack(family, index, _NUD_PERMANENT, 0, 0) + _attribute(_NDA_DST, address.packed)
+    return Message(RTM_NEWNEIGH, NLM_F_CREATE, body + _attribute(_NDA_LLADDR, _mac(mac)), f"add neighbour {address}")
+
+
+def limit_rate(index: int, rate: int) -> Message:
+    """At most `rate` bits per second leave by this interface (tc-tbf(8)); replaces an earlier limit.
+
+    The bucket holds 10 ms of the rate and at least one large segment; what waits longer than 50 ms is dropped.
+    """
+    speed = rate // 8
+    burst = max(speed // 100, 65536)
+    queue = max(speed // 20, burst) + burst
+    ticks = min(int(burst / speed * 1_000_000 * _TICKS), 0xFFFFFFFF)
+    spec = _RATESPEC.pack(0, 1, 0, -1, 0, min(speed, 0xFFFFFFFF))
+    parms = spec + _RATESPEC.pack(0, 0, 0, 0, 0, 0) + struct.pack("=III", min(queue, 0xFFFFFFFF), ticks, 0)
+    data = _attribute(_TCA_TBF_PARMS, parms) + _attribute(_TCA_TBF_BURST, _U32.pack(burst))
+    if speed > 0xFFFFFFFF:
+        data += _attribute(_TCA_TBF_RATE64, struct.pack("=Q", speed))
+    body = _TCMSG.pack(0, index, _TC_HANDLE, _TC_H_ROOT, 0) + _text(_TCA_KIND, "tbf") + _nested(_TCA_OPTIONS, data)
+    return Message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body, f"limit the rate of interface {index}")
+
+
+def unlimit_rate(index: int) -> Message:
+    """Take the limit away again."""
+    body = _TCMSG.pack(0, index, 0, _TC_H_ROOT, 0)
+    return Message(RTM_DELQDISC, 0, body, f"remove the limit of interface {index}")
+
+
 def set_link(name: str, *, up: bool | None = None, mtu: int = 0, alias: str = "") -> Message:
     """Change an existing link; what is not given stays."""
     flags = IFF_UP if up else 0
@@ -130,7 +217,10 @@ def delete_link(name: str) -> Message:
 
 
 def add_address(index: int, address: Interface) -> Message:
-    """Give an interface an address with its prefix; the connected route comes with it."""
+    """Give an interface an address with its prefix; the connected route comes with it.
+
+    An IPv6 address is used at once, without looking for others who have it: addresses here are given out by us.
+    """
     return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, address), f"add address {address}")
 
 
@@ -138,30 +228,35 @@ def delete_address(index: int, address: Interface) -> Message:
     return Message(RTM_DELADDR, 0, _address(index, address), f"delete address {address}")
 
 
-def add_default_route(gateway: Address, index: int) -> Message:
-    return Message(
-        RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _default(gateway, index), f"add default route via {gateway}"
-    )
+def add_default_route(index: int, gateway: Address | None, version: int = 4) -> Message:
+    """The way out: through `gateway`, or straight to the interface where that is None."""
+    what = f"add default route via {gateway or 'the interface'}"
+    return Message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _default(index, gateway, version), what)
 
 
-def delete_default_route(gateway: Address, index: int) -> Message:
-    return Message(RTM_DELROUTE, 0, _default(gateway, index), f"delete default route via {gateway}")
+def delete_default_route(index: int, gateway: Address | None, version: int = 4) -> Message:
+    what = f"delete default route via {gateway or 'the interface'}"
+    return Message(RTM_DELROUTE, 0, _default(index, gateway, version), what)
 
 
 def _address(index: int, address: Interface) -> bytes:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     prefix = address.network.prefixlen
-    body = _IFADDR.pack(family, prefix, 0, 0, index) + _attribute(_IFA_LOCAL, address.ip.packed)
+    flags = _IFA_F_NODAD if address.version == 6 else 0
+    body = _IFADDR.pack(family, prefix, flags, 0, index) + _attribute(_IFA_LOCAL, address.ip.packed)
     body += _attribute(_IFA_ADDRESS, address.ip.packed)
     if address.version == 4 and prefix < 31:
         body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
     return body
 
 
-def _default(gateway: Address, index: int) -> bytes:
-    family = socket.AF_INET if gateway.version == 4 else socket.AF_INET6
-    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, _SCOPE_UNIVERSE, _RTN_UNICAST, 0)
-    return body + _attribute(_RTA_GATEWAY, gateway.packed) + _attribute(_RTA_OIF, _U32.pack(index))
+def _default(index: int, gateway: Address | None, version: int) -> bytes:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    scope = _SCOPE_UNIVERSE if gateway is not None or version == 6 else _SCOPE_LINK
+    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
+    if gateway is not None:
+        body += _attribute(_RTA_GATEWAY, gateway.packed)
+    return body + _attribute(_RTA_OIF, _U32.pack(index))
 
 
 def _attribute(kind: int, data: bytes) -> bytes:

@@ -23,8 +23,8 @@ async def apply(script: str) -> None:
 
 
 async def list_json(*what: str) -> list[dict[str, Any]]:
-    """The objects that `nft -j list WHAT…` shows, without the metainfo entry; raises NftError."""
-    text = await _run(["-j", "list", *what], "")
+    """The objects that `nft -j -t list WHAT…` shows, without elements of sets and metainfo; raises NftError."""
+    text = await _run(["-j", "-t", "list", *what], "")
     objects: list[dict[str, Any]] = json.loads(text)["nftables"] if text.strip() else []
     return [each for each in objects if "metainfo" not in each]
 

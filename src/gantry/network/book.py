@@ -5,9 +5,9 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from gantry.aio import run_blocking
-from gantry.errors import GantryError, InvalidArgument, NotFound
-from gantry.network.addresses import AddressPool
-from gantry.network.records import CURSORS, ENDPOINTS, NETWORKS, Cursor, EndpointRecord, NetworkRecord
+from gantry.errors import GantryError, Internal, InvalidArgument, NotFound
+from gantry.network.addresses import Address, AddressPool, Net
+from gantry.network.records import CURSORS, ENDPOINTS, NETWORKS, Cursor, EndpointRecord, NetworkRecord, Subnet
 from gantry.ports import State
 
 
@@ -23,8 +23,8 @@ class Book:
         self.networks: dict[str, NetworkRecord] = {}
         self.endpoints: dict[str, EndpointRecord] = {}
         self.leaving: dict[str, EndpointRecord] = {}
-        self._pools: dict[str, AddressPool] = {}
-        self._cursors: dict[str, int] = {}
+        self._pools: dict[tuple[str, str], AddressPool] = {}
+        self._cursors: dict[tuple[str, str], str] = {}
 
     async def load(self, alive: Iterable[str]) -> None:
         """Read the state; endpoints of containers that are not in `alive` are leaving."""
@@ -38,7 +38,7 @@ class Book:
         self.networks = {each.id: each for each in networks}
         self.endpoints = {each.key: each for each in endpoints if each.endpoint.container_id in living}
         self.leaving = {each.key: each for each in endpoints if each.endpoint.container_id not in living}
-        self._cursors = {each.network_id: each.last for each in cursors}
+        self._cursors = {(each.network_id, each.net): each.last for each in cursors}
 
     def find(self, name_or_id: str) -> NetworkRecord:
         """By id, name, or the beginning of an id; raises NotFound, InvalidArgument where several ids begin so."""
@@ -70,26 +70,42 @@ class Book:
     def bridges(self) -> list[str]:
         return [each.bridge for each in self.networks.values() if each.bridge]
 
-    def subnets(self, *, but: NetworkRecord | None = None) -> list[ipaddress.IPv4Network]:
-        return [
-            ipaddress.IPv4Network(each.subnet) for each in self.networks.values() if each.subnet and each is not but
-        ]
+    def subnets(self, *, but: NetworkRecord | None = None) -> list[Net]:
+        return [subnet.network for each in self.networks.values() if each is not but for subnet in each.subnets]
 
-    def pool(self, record: NetworkRecord) -> AddressPool:
-        """The network's addresses; those of known endpoints are taken."""
-        pool = self._pools.get(record.id)
+    def pool(self, record: NetworkRecord, subnet: Subnet) -> AddressPool:
+        """The addresses of one of the network's subnets; those of known endpoints are taken."""
+        pool = self._pools.get((record.id, subnet.net))
         if pool is None:
-            pool = self._pools[record.id] = AddressPool(
-                ipaddress.IPv4Network(record.subnet),
-                within=ipaddress.IPv4Network(record.ip_range) if record.ip_range else None,
-                reserved=(record.gateway, *record.reserved),
-                last=self._cursors.get(record.id, 0),
+            last = self._cursors.get((record.id, subnet.net), "")
+            pool = self._pools[record.id, subnet.net] = AddressPool(
+                subnet.network,
+                within=ipaddress.ip_network(subnet.ip_range) if subnet.ip_range else None,
+                reserved=(subnet.gateway, *subnet.reserved),
+                last=int(ipaddress.ip_address(last)) if last else 0,
             )
             for each in (*self.endpoints.values(), *self.leaving.values()):
-                if each.endpoint.network_id == record.id and each.endpoint.ip_address:
-                    with contextlib.suppress(GantryError):  # the subnet has changed since: it takes no address of it
-                        pool.take(each.endpoint.ip_address)
+                if each.endpoint.network_id == record.id:
+                    for address in addresses_of(each):
+                        with contextlib.suppress(GantryError):  # of another subnet
+                            pool.take(address)
         return pool
+
+    def take(self, record: NetworkRecord, version: int, wanted: str = "") -> tuple[Address, Subnet]:
+        """An address of a family, from the first subnet that has one (that contains `wanted`).
+
+        Raises what `AddressPool.take` raises.
+        """
+        blocks = record.blocks(version)
+        if wanted:
+            blocks = tuple(each for each in blocks if ipaddress.ip_address(wanted) in each.network) or blocks
+        for number, subnet in enumerate(blocks):
+            try:
+                return self.pool(record, subnet).take(wanted), subnet
+            except Internal:
+                if number == len(blocks) - 1:
+                    raise
+        raise Internal(f"no available IPv{version} addresses on this network's address pools")
 
     async def put_network(self, record: NetworkRecord) -> None:
         """Remember a network; its addresses are counted anew."""
@@ -100,29 +116,39 @@ class Book:
 
         await run_blocking(write)
         self.networks[record.id] = record
-        self._pools.pop(record.id, None)
+        self._forget_pools(record)
 
     async def drop_network(self, record: NetworkRecord) -> None:
         def write() -> None:
             with self._state.update() as transaction:
                 transaction.delete(NETWORKS, record.id)
-                transaction.delete(CURSORS, record.id)
+                for subnet in record.subnets:
+                    transaction.delete(CURSORS, f"{record.id} {subnet.net}")
 
         await run_blocking(write)
         self.networks.pop(record.id, None)
-        self._pools.pop(record.id, None)
-        self._cursors.pop(record.id, None)
+        self._forget_pools(record)
+        for key in [key for key in self._cursors if key[0] == record.id]:
+            del self._cursors[key]
+
+    def _forget_pools(self, record: NetworkRecord) -> None:
+        for key in [key for key in self._pools if key[0] == record.id]:
+            self._cursors[key] = self._pools.pop(key).cursor
 
     async def save_endpoint(self, endpoint: EndpointRecord) -> None:
         """Write an endpoint that is in memory, and where the search for the next address begins."""
         network_id = endpoint.endpoint.network_id
-        pool = self._pools.get(network_id)
+        cursors = [
+            Cursor(network_id, net, pool.cursor)
+            for (owner, net), pool in self._pools.items()
+            if owner == network_id and pool.cursor
+        ]
 
         def write() -> None:
             with self._state.update() as transaction:
                 transaction.put(ENDPOINTS, endpoint.key, endpoint)
-                if pool is not None:
-                    transaction.put(CURSORS, network_id, Cursor(network_id, pool.last))
+                for cursor in cursors:
+                    transaction.put(CURSORS, f"{network_id} {cursor.net}", cursor)
 
         await run_blocking(write)
 
@@ -142,5 +168,11 @@ class Book:
                 self.give_back(record)
 
     def give_back(self, record: EndpointRecord) -> None:
-        if record.endpoint.ip_address and (pool := self._pools.get(record.endpoint.network_id)):
-            pool.give_back(record.endpoint.ip_address)
+        for address in addresses_of(record):
+            for (owner, _), pool in self._pools.items():
+                if owner == record.endpoint.network_id and ipaddress.ip_address(address) in pool.subnet:
+                    pool.give_back(address)
+
+
+def addresses_of(record: EndpointRecord) -> list[str]:
+    return [each for each in (record.endpoint.ip_address, record.endpoint.ipv6_address) if each]

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from gantry.linux import nft
-from gantry.model.network import Endpoint
+from gantry.model.network import PublishedPort
 from gantry.network import ruleset
 from gantry.network.records import EndpointRecord, NetworkRecord
 from gantry.trace import span
@@ -25,29 +25,41 @@ class Firewall:
         self._lock = asyncio.Lock()
 
     async def rebuild(self) -> None:
-        """Replace the table by what it should be; established connections go on."""
+        """Replace our rules by what they should be; established connections go on."""
         if self._enabled:
             async with self._lock:
                 await self._rebuild()
 
     async def add_network(self, record: NetworkRecord) -> None:
-        await self._change(ruleset.network(self._table, record))
+        await self._change(ruleset.network(self._table, record) if record.bridge else "")
 
     async def remove_network(self, record: NetworkRecord) -> None:
-        await self._change(ruleset.network(self._table, record, "delete"))
+        await self._change(ruleset.network(self._table, record, "delete") if record.bridge else "")
 
-    async def publish(self, endpoint: Endpoint) -> None:
-        """Open all ports of a container in one transaction; nothing is run where there are none."""
-        await self._change(ruleset.ports(self._table, [(endpoint.ip_address, endpoint.ports)]))
+    async def publish(self, endpoint: EndpointRecord) -> None:
+        """Open all ports of an endpoint in one transaction; nothing is run where there are none."""
+        await self._change(ruleset.ports(self._table, [endpoint]))
 
-    async def withdraw(self, endpoint: Endpoint) -> None:
-        await self._change(ruleset.ports(self._table, [(endpoint.ip_address, endpoint.ports)], "delete"))
+    async def withdraw(self, endpoint: EndpointRecord) -> None:
+        await self._change(ruleset.ports(self._table, [endpoint], "delete"))
+
+    async def exchange(
+        self,
+        gone: Iterable[tuple[EndpointRecord, Iterable[PublishedPort]]],
+        new: Iterable[tuple[EndpointRecord, Iterable[PublishedPort]]],
+    ) -> None:
+        """Withdraw some ports and open others, in one transaction."""
+        script = ruleset.port_elements(self._table, gone, "delete")
+        await self._change(script + ruleset.port_elements(self._table, new))
 
     async def remove(self) -> None:
-        """Remove the table and all that is in it."""
+        """Remove all that is ours, and the table where users have put nothing into it."""
         if self._enabled:
             async with self._lock:
-                await nft.apply(ruleset.remove(self._table))
+                present, used = await self._present()
+                if present:
+                    script = ruleset.removal(self._table, present)
+                    await nft.apply(script if used else f"delete table inet {self._table}\n")
 
     async def _change(self, script: str) -> None:
         """Apply a script; the caller's records are changed already, so that a rebuild has the same result."""
@@ -63,4 +75,26 @@ class Firewall:
 
     async def _rebuild(self) -> None:
         networks, endpoints = self._everything()
-        await nft.apply(ruleset.whole(self._table, networks, endpoints))
+        script = ruleset.whole(self._table, networks, endpoints)
+        try:
+            await nft.apply(script)
+        except nft.NftError as error:
+            log.warning("table inet %s is of another make (%s): replacing it", self._table, error)
+            present, _ = await self._present()
+            await nft.apply(ruleset.removal(self._table, present) + script)
+
+    async def _present(self) -> tuple[list[tuple[str, str]], bool]:
+        """What our table holds, (kind, name), and whether users have put anything into it."""
+        tables = await nft.list_json("tables")
+        if not any(each["table"]["name"] == self._table and each["table"]["family"] == "inet" for each in tables):
+            return [], False
+        objects = await nft.list_json("table", "inet", self._table)
+        present: list[tuple[str, str]] = []
+        used = False
+        for each in objects:
+            for kind, content in each.items():
+                if kind in ("chain", "set", "map"):
+                    present.append((kind, content["name"]))
+                elif kind == "rule" and content["chain"] == ruleset.USER_CHAIN:
+                    used = True
+        return present, used

@@ -16,10 +16,13 @@ from gantry.model.instance import Instance
 from gantry.model.network import Endpoint, Network, Sandbox
 from gantry.network import bridge, design, files, requests
 from gantry.network.book import Book
+from gantry.network.drivers import driver_of
 from gantry.network.endpoints import Endpoints
 from gantry.network.firewall import Firewall
+from gantry.network.hostfacts import HostFacts, turn
 from gantry.network.names import Names, Sockets, is_named
 from gantry.network.neighbours import Neighbours
+from gantry.network.records import NetworkRecord
 from gantry.network.resolver import open_sockets
 from gantry.network.sandbox import Sandboxes
 from gantry.network.settings import NetworkSettings
@@ -64,14 +67,14 @@ class HostNetworks:
                 await run_blocking(self._sandboxes.close, container_id)
         await self._endpoints.forget_left()
         if self._settings.ip_forward:
-            await run_blocking(_enable_forwarding)
+            await run_blocking(bridge.enable_forwarding, [], 4)
         with contextlib.ExitStack() as held:
-            await run_blocking(held.enter_context, bridge.turn())
+            await run_blocking(held.enter_context, turn())
             await self._predefine()
         for record in list(self._book.networks.values()):
-            if record.bridge and not record.network.predefined:
+            if record.linked and not record.network.predefined:
                 try:
-                    await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+                    await self._make(record)
                 except GantryError as error:
                     log.error("network %s cannot be used: %s", record.name, error)  # noqa: TRY400 - one line is enough
         self._endpoints.restore()
@@ -90,8 +93,8 @@ class HostNetworks:
         if self._settings.iptables:
             await self._neighbours.settle([], [])
         await self._firewall.remove()
-        managed = [each.bridge for each in self._book.networks.values() if each.bridge and each.managed]
-        await run_blocking(bridge.remove_links, *managed)
+        managed = [each for each in self._book.networks.values() if each.managed and each.linked]
+        await run_blocking(bridge.remove_links, *(each.bridge or each.parent for each in managed))
 
     async def warnings(self) -> list[str]:
         """What is wrong with this host's networking, a line each, for `info`."""
@@ -113,21 +116,28 @@ class HostNetworks:
             if before is not None:
                 await self._book.drop_network(before)
             return
-        facts = await run_blocking(bridge.HostFacts)
+        facts = await run_blocking(HostFacts)
         others = self._book.subnets(but=before)
         record = design.default_network(self._settings, self._instance, facts, before, others)
         if before is not None and not design.same_effect(before, record):
             if self._book.of(network_id=before.id):
-                log.warning("containers run on %s (%s): it changes when they have ended", before.bridge, before.subnet)
+                shown = ", ".join(each.net for each in before.subnets)
+                log.warning("containers run on %s (%s): it changes when they have ended", before.bridge, shown)
                 record = before
             elif (old := facts.links.get(before.bridge)) and before.managed and design.is_ours(old, self._instance):
                 await run_blocking(bridge.remove_links, before.bridge)
         await self._book.put_network(record)
-        await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+        await self._make(record)
+
+    async def _make(self, record: NetworkRecord) -> None:
+        """Bring the host in line with a network's record; raises Conflict and Internal."""
+        if record.network.enable_ipv6 and self._settings.ip_forward and record.bridge:
+            await run_blocking(bridge.enable_forwarding, (await run_blocking(HostFacts)).uplinks(), 6)
+        await run_blocking(driver_of(record).create, record, self._instance.name)
 
     async def _settle(self) -> None:
         if self._settings.iptables:
-            facts = await run_blocking(bridge.HostFacts)
+            facts = await run_blocking(HostFacts)
             await self._neighbours.settle(self._book.bridges(), facts.uplinks())
 
     # -------------------------------------------------------------------------------------------- networks
@@ -139,22 +149,21 @@ class HostNetworks:
         return [each.network for each in self._book.networks.values()]
 
     async def create(self, request: NetworkRequest) -> Network:
-        """A bridge network; raises what `check_network` raises, Conflict for the name, Forbidden for overlaps."""
+        """Raises what `check_network` raises, Conflict for the name, Forbidden for overlaps, Internal for the host."""
         requests.check_network(request)
         async with self._changing, contextlib.AsyncExitStack() as undo:
             if self._book.named(request.name) is not None:
                 raise Conflict(f"network with name {request.name} already exists")
             with contextlib.ExitStack() as held:
-                await run_blocking(held.enter_context, bridge.turn())
-                facts = await run_blocking(bridge.HostFacts)
+                await run_blocking(held.enter_context, turn())
+                facts = await run_blocking(HostFacts)
                 known = self._book.networks.values()
                 record = design.user_network(request, self._settings, self._instance, facts, known)
                 await self._book.put_network(record)
                 undo.push_async_callback(self._book.drop_network, record)
                 faults.point("network.recorded")
-                if record.managed:
-                    undo.push_async_callback(run_blocking, bridge.remove_links, record.bridge)
-                await run_blocking(bridge.ensure_bridge, record, self._instance.name)
+                undo.push_async_callback(run_blocking, driver_of(record).delete, record)
+                await self._make(record)
             faults.point("network.made")
             await self._firewall.add_network(record)
             await self._settle()
@@ -170,8 +179,7 @@ class HostNetworks:
             if users := self._book.of(network_id=record.id):
                 shown = " ".join(f'name:"{each.container_name}" id:"{short_id(each.key)}"' for each in users)
                 raise Forbidden(f"error while removing network: network {record.name} has active endpoints ({shown})")
-            if record.managed:
-                await run_blocking(bridge.remove_links, record.bridge)
+            await run_blocking(driver_of(record).delete, record)
             faults.point("network.unlinked")
             await self._book.drop_network(record)
             self._names.forget_network(record)
@@ -191,7 +199,7 @@ class HostNetworks:
 
     def _open_sandbox(self, container: Container, host: bool) -> tuple[Sandbox, files.ResolverPlan, Sockets | None]:
         default = self._book.named("bridge")
-        gateway = self._settings.host_gateway_ip or (default.gateway if default else "")
+        gateway = self._settings.host_gateway_ip or (default.gateway(4) if default else "")
         networks = [] if host else [record for name in container.networks if (record := self._book.known(name))]
         named = any(is_named(record) for record in networks)
         plan = files.resolver_plan(container, self._settings)
@@ -229,8 +237,3 @@ class HostNetworks:
 
     async def endpoints(self, *, network_id: str = "", container_id: str = "") -> Sequence[Endpoint]:
         return [each.endpoint for each in self._book.of(network_id=network_id, container_id=container_id)]
-
-
-def _enable_forwarding() -> None:
-    if _FORWARDING.read_text().strip() != "1":
-        _FORWARDING.write_text("1")

@@ -215,9 +215,9 @@ class Names:
         routed = next((each for each in mine if each.default_route), next(iter(mine), None))
         if routed is None:
             return []
-        gateway = routed.endpoint.gateway or self._network(routed).gateway
+        gateway = routed.endpoint.gateway or self._network(routed).gateway(4) or self._network(routed).gateway(6)
         default = self._book.named("bridge")
-        host = self._settings.host_gateway_ip or (default.gateway if default is not None else "")
+        host = self._settings.host_gateway_ip or (default.gateway(4) if default is not None else "")
         reachable = host if outward and host else gateway
         found = [(HOST, *_packed(reachable)), (GATEWAY, *_packed(gateway))]
         return [each for each in found if each[1] or each[2]]
@@ -225,7 +225,7 @@ class Names:
     @staticmethod
     def _network_words(record: NetworkRecord) -> dict[str, Any]:
         """Addresses of a bridge's subnets are ours alone; those of a shared segment have names elsewhere."""
-        own = [ipaddress.ip_network(record.subnet)] if record.bridge and record.subnet else []
+        own = [each.network for each in record.subnets] if record.bridge else []
         return {
             "id": record.id,
             "name": record.name,

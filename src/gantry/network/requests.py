@@ -3,22 +3,27 @@
 import ipaddress
 import re
 
-from gantry.errors import Forbidden, InvalidArgument, NotFound, Unsupported
+from gantry.errors import Forbidden, Internal, InvalidArgument, NotFound
 from gantry.model.network import EndpointSettings, IPAMPool
-from gantry.network.records import NetworkRecord
+from gantry.network import options
+from gantry.network.records import ISOLATED, NAT, NetworkRecord
 from gantry.network.settings import INTERFACE_NAME, cidr
 from gantry.ports import NetworkRequest
 
-PREFIX = "com.docker.network."
-BRIDGE_NAME = PREFIX + "bridge.name"
-ICC = PREFIX + "bridge.enable_icc"
-MASQUERADE = PREFIX + "bridge.enable_ip_masquerade"
-HOST_BINDING = PREFIX + "bridge.host_binding_ipv4"
-DEFAULT_BRIDGE = PREFIX + "bridge.default_bridge"
-MTU = PREFIX + "driver.mtu"
+BRIDGE, MACVLAN, IPVLAN = "bridge", "macvlan", "ipvlan"
+PARENT, MACVLAN_MODE, IPVLAN_MODE, IPVLAN_FLAG = "parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag"
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
-_LATER = ("macvlan", "ipvlan", "overlay")
+_LINK_MODES = {
+    MACVLAN: (MACVLAN_MODE, ("bridge", "private", "vepa", "passthru")),
+    IPVLAN: (IPVLAN_MODE, ("l2", "l3", "l3s")),
+}
+_LINK_FLAGS = ("bridge", "private", "vepa")
+_SWARM = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm'
+    " and try again."
+)
+_NOT_CONFIGURED = "user specified IP address is supported only when connecting to networks with user configured subnets"
 
 
 def check_network(request: NetworkRequest) -> None:
@@ -29,32 +34,74 @@ def check_network(request: NetworkRequest) -> None:
         raise Forbidden(f"operation is not permitted on predefined {request.name} network ")
     if request.driver in ("host", "null"):
         raise Forbidden(f'only one instance of "{request.driver}" network is allowed')
-    if request.driver in _LATER:
-        raise Unsupported(f'network driver "{request.driver}" is not supported')
-    if request.driver != "bridge":
+    if request.driver == "overlay":
+        raise Forbidden(_SWARM)
+    if request.driver not in (BRIDGE, MACVLAN, IPVLAN):
         raise NotFound(f'plugin "{request.driver}" not found')
     if request.ipam.driver not in ("", "default"):
         raise NotFound(f'plugin "{request.ipam.driver}" not found')
-    if not request.enable_ipv4 and not request.enable_ipv6:
+    ipv4, ipv6 = options.families(request.options, request.enable_ipv4, request.enable_ipv6)
+    if not ipv4 and not ipv6:
         raise InvalidArgument("IPv4 or IPv6 must be enabled")
-    if request.enable_ipv6 or not request.enable_ipv4:
-        raise Unsupported("IPv6 networks are not supported")
     problems = [problem for pool in request.ipam.config or [] for problem in _pool_problems(pool)]
     if problems:
         raise InvalidArgument("invalid network config:\n" + "\n".join(problems))
-    if len(request.ipam.config or []) > 1:
+    if request.driver == BRIDGE:
+        _check_bridge(request)
+    else:
+        _check_link(request)
+
+
+def _check_bridge(request: NetworkRequest) -> None:
+    versions = [ipaddress.ip_network(pool.subnet).version for pool in request.ipam.config or []]
+    if len(set(versions)) != len(versions):
         raise Forbidden("bridge driver doesn't support multiple subnets")
-    integer_option(request.options, MTU, 0)
-    for name in (ICC, MASQUERADE):
-        flag_option(request.options, name, True)
-    if host_ip := request.options.get(HOST_BINDING):
-        try:
-            ipaddress.IPv4Address(host_ip)
-        except ValueError:
-            raise InvalidArgument(f"failed to parse {HOST_BINDING} value: {host_ip} (invalid ipv4 address)") from None
-    bridge = request.options.get(BRIDGE_NAME, "")
-    if bridge and not INTERFACE_NAME.fullmatch(bridge):
-        raise InvalidArgument(f'invalid bridge name "{bridge}": at most 15 letters, digits, "_", "." and "-"')
+    given = request.options
+    options.mtu(given)
+    for name in (options.ICC, options.MASQUERADE, options.INHIBIT_IPV4):
+        options.flag(given, name, True)
+    for name in (options.HOST_BINDING, *options.SOURCES.values()):
+        options.address(given, name)
+    for version in (4, 6):
+        if options.gateway_mode(given, version) == ISOLATED and not request.internal:
+            raise InvalidArgument("gateway mode 'isolated' can only be used for an internal network")
+    for name, what in ((options.BRIDGE_NAME, "bridge name"), (options.IFACE_PREFIX, "interface prefix")):
+        if (text := given.get(name, "")) and not INTERFACE_NAME.fullmatch(text):
+            raise InvalidArgument(f'invalid {what} "{text}": at most 15 letters, digits, "_", "." and "-"')
+    for each in trusted_interfaces(given):
+        if not INTERFACE_NAME.fullmatch(each):
+            raise InvalidArgument(f'invalid host interface "{each}" in {options.TRUSTED}')
+
+
+def trusted_interfaces(given: dict[str, str]) -> tuple[str, ...]:
+    """The host interfaces of `trusted_host_interfaces`, which are separated by colons."""
+    return tuple(each for each in given.get(options.TRUSTED, "").split(":") if each)
+
+
+def _check_link(request: NetworkRequest) -> None:
+    option, modes = _LINK_MODES[request.driver]
+    mode = request.options.get(option, "")
+    if mode and mode not in modes:
+        raise Internal(
+            f"requested {request.driver} mode '{mode}' is not valid, '{modes[0]}' mode is the {request.driver} "
+            "driver default"
+        )
+    flag = request.options.get(IPVLAN_FLAG, "")
+    if request.driver == IPVLAN and flag and flag not in _LINK_FLAGS:
+        raise Internal(f"requested ipvlan flag '{flag}' is not valid, 'bridge' flag is the ipvlan driver default")
+    options.mtu(request.options)
+    if mode == "passthru" and not request.options.get(PARENT):
+        raise Internal("macvlan passthru mode needs a parent interface")
+
+
+def vlan_of(parent: str) -> tuple[str, int] | None:
+    """("eth0", 10) for the VLAN interface `eth0.10`, None for any other name; raises Internal for a bad number."""
+    base, dot, number = parent.rpartition(".")
+    if not dot or not base or not number.isdecimal():
+        return None
+    if not 1 <= int(number) <= 4094:
+        raise Internal(f"vlan id must be between 1-4094, received: {int(number)}")
+    return base, int(number)
 
 
 def _pool_problems(pool: IPAMPool) -> list[str]:
@@ -64,20 +111,22 @@ def _pool_problems(pool: IPAMPool) -> list[str]:
     subnet = given.network
     if given.ip != subnet.network_address:
         return [f"invalid subnet {pool.subnet}: it should be {subnet}"]
-    if subnet.version == 6:
-        return [f"invalid subnet {pool.subnet}: IPv6 networks are not supported"]
     problems = _range_problems(pool.ip_range, subnet) if pool.ip_range else []
-    for what, address in (
-        ("gateway", pool.gateway),
-        *(("auxiliary address", each) for each in (pool.auxiliary_addresses or {}).values()),
+    for what, name, text in (
+        ("gateway", pool.gateway, pool.gateway),
+        *(("auxiliary address", name, text) for name, text in (pool.auxiliary_addresses or {}).items()),
     ):
-        if not address:
+        if not text:
             continue
         try:
-            if ipaddress.ip_address(address) not in subnet:
-                problems.append(f"invalid {what} {address}: parent subnet {subnet} doesn't contain this address")
+            address = ipaddress.ip_address(text)
         except ValueError:
-            problems.append(f"invalid {what} {address}: invalid address")
+            problems.append(f"invalid {what} {name}: invalid address")
+            continue
+        if address.version != subnet.version:
+            problems.append(f"invalid {what} {name}: parent subnet is an IPv{subnet.version} block")
+        elif address not in subnet:
+            problems.append(f"invalid {what} {name}: parent subnet {subnet} doesn't contain this address")
     return problems
 
 
@@ -85,7 +134,9 @@ def _range_problems(text: str, subnet: ipaddress.IPv4Network | ipaddress.IPv6Net
     given = cidr(text)
     if given is None:
         return [f"invalid ip-range {text}: invalid CIDR block notation"]
-    if given.version == subnet.version and given.network.prefixlen < subnet.prefixlen:
+    if given.version != subnet.version:
+        return [f"invalid ip-range {text}: parent subnet is an IPv{subnet.version} block"]
+    if given.network.prefixlen < subnet.prefixlen:
         return [f"invalid ip-range {text}: CIDR block is bigger than its parent subnet {subnet}"]
     if given.ip != given.network.network_address:
         return [f"invalid ip-range {text}: it should be {given.network}"]
@@ -95,56 +146,38 @@ def _range_problems(text: str, subnet: ipaddress.IPv4Network | ipaddress.IPv6Net
 
 
 def check_endpoint(settings: EndpointSettings, record: NetworkRecord) -> None:
-    """Raises InvalidArgument for addresses that this network cannot give."""
+    """Raises InvalidArgument for addresses and options that this network cannot give."""
     if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
         raise InvalidArgument(f"invalid MAC address {settings.mac_address}")
-    problems: list[str] = []
+    options.sysctls(settings.driver_opts)
+    options.bandwidth(settings.driver_opts)
+    name = (settings.driver_opts or {}).get(options.IFNAME, "")
+    if name and (not INTERFACE_NAME.fullmatch(name) or name == "lo"):
+        raise InvalidArgument(f'invalid interface name "{name}" in {options.IFNAME}')
     asked = settings.ipam_config
-    if asked is not None and asked.ipv4_address:
+    problems: list[str] = []
+    for version, text in ((4, asked.ipv4_address), (6, asked.ipv6_address)) if asked is not None else ():
+        if not text:
+            continue
+        address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
         try:
-            address = ipaddress.IPv4Address(asked.ipv4_address)
+            address = ipaddress.IPv4Address(text) if version == 4 else ipaddress.IPv6Address(text)
         except ValueError:
-            address = None
-            problems.append(f"invalid IPv4 address: {asked.ipv4_address}")
-        if record.network.predefined:
-            problems.append("user specified IP address is supported on user defined networks only")
-        if not record.configured:
-            problems.append(
-                "user specified IP address is supported only when connecting to networks with user configured subnets"
-            )
-        elif address is not None and address not in ipaddress.IPv4Network(record.subnet):
+            problems.append(f"invalid IPv{version} address: {text}")
+        if record.network.predefined and _PREDEFINED_ADDRESS not in problems:
+            problems.append(_PREDEFINED_ADDRESS)
+        blocks = record.blocks(version)
+        if not any(each.configured for each in blocks):
+            problems.append(_NOT_CONFIGURED)
+        elif address is not None and not any(address in each.network for each in blocks):
             problems.append(f"no configured subnet or ip-range contain the IP address {address}")
-    if asked is not None and asked.ipv6_address:
-        problems.append(
-            "user specified IP address is supported only when connecting to networks with user configured subnets"
-        )
     if problems:
         text = problems[0] if len(problems) == 1 else "\n".join(f"* {each}" for each in problems)
         raise InvalidArgument(f"invalid endpoint settings:\n{text}")
 
 
-def integer_option(options: dict[str, str], name: str, default: int) -> int:
-    text = options.get(name, "")
-    if not text:
-        return default
-    try:
-        value = int(text) if text.isascii() else -1
-    except ValueError:
-        raise InvalidArgument(
-            f'failed to parse {name} value: {text} (strconv.Atoi: parsing "{text}": invalid syntax)'
-        ) from None
-    if not 0 <= value <= 65535:
-        raise InvalidArgument(f"failed to parse {name} value: {text} (value out of range)")
-    return value
+_PREDEFINED_ADDRESS = "user specified IP address is supported on user defined networks only"
 
 
-def flag_option(options: dict[str, str], name: str, default: bool) -> bool:
-    """Go's strconv.ParseBool."""
-    text = options.get(name, "")
-    if not text:
-        return default
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise InvalidArgument(f'failed to parse {name} value: {text} (strconv.ParseBool: parsing "{text}": invalid syntax)')
+def mode_of(request: NetworkRequest, version: int) -> str:
+    return options.gateway_mode(request.options, version) if request.driver == BRIDGE else NAT

@@ -90,10 +90,16 @@ class Sandboxes:
             os.close(descriptor)
 
 
-def write_sysctl(name: str, value: str) -> None:
-    """Set a `net/…` setting of this thread's network namespace; nothing happens where the kernel lacks it."""
-    with contextlib.suppress(FileNotFoundError):
+def write_sysctl(name: str, value: str, *, required: bool = False) -> None:
+    """Set a `net/…` setting of this thread's network namespace; raises OSError where it is refused.
+
+    Nothing happens where the kernel lacks it, unless it is `required`.
+    """
+    try:
         Path("/proc/sys/net", name).write_text(value)
+    except FileNotFoundError:
+        if required:
+            raise
 
 
 def _in_thread(function: Callable[[], T]) -> T:

@@ -1,5 +1,6 @@
 """The network part of the daemon's configuration (`daemon.json` keys of the same names, frozen)."""
 
+import hashlib
 import ipaddress
 import re
 
@@ -7,7 +8,10 @@ import msgspec
 
 from gantry.errors import InvalidArgument
 
-Pool = tuple[ipaddress.IPv4Network, int]  # base network, prefix length of each subnet cut from it
+# Base network, prefix length of each subnet cut from it.
+Pool = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]
+
+OPEN, FILTERED = "open", "filtered"
 
 # Docker's order: 172.17 to 172.31 as whole /16s, then 192.168.0.0/16 cut into sixteen /20s.
 DEFAULT_POOLS: tuple[Pool, ...] = (
@@ -26,7 +30,9 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     """`bridge` names an existing bridge to use, "none" for no default network, "" for one of our own.
 
     `bip` is the bridge's address with prefix, `fixed_cidr` narrows what containers get of its network. `mtu` 0
-    takes the uplink's. `userland_proxy` is accepted and has no effect: there is no proxy. `dns`, `dns_search`
+    takes the uplink's. `ipv6` gives the default network IPv6, too, with `bip6`, `fixed_cidr6` and
+    `default_gateway6`. `publish_policy` "filtered" lets the host's input rules decide about published ports.
+    `userland_proxy` is accepted and has no effect: there is no proxy. `dns`, `dns_search`
     and `dns_options` are the daemon-wide defaults; `host_gateway_ip` is what `host-gateway` stands for.
     """
 
@@ -34,6 +40,12 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     bip: str = ""
     fixed_cidr: str = ""
     default_gateway: str = ""
+    ipv6: bool = False
+    bip6: str = ""
+    fixed_cidr6: str = ""
+    default_gateway6: str = ""
+    ip6tables: bool = True
+    publish_policy: str = OPEN
     default_address_pools: tuple[Pool, ...] = ()
     mtu: int = 0
     ip: str = "0.0.0.0"  # noqa: S104 - Docker's default address for published ports
@@ -47,9 +59,12 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     dns_options: tuple[str, ...] = ()
     host_gateway_ip: str = ""
 
-    @property
-    def pools(self) -> tuple[Pool, ...]:
-        return self.default_address_pools or (*DEFAULT_POOLS, LAST_RESORT)
+    def pools(self, version: int, seed: str = "") -> tuple[Pool, ...]:
+        """Where subnets of a family come from; those of IPv6 lie in a /48 of this host's own, made from `seed`."""
+        own = tuple(pool for pool in self.default_address_pools if pool[0].version == version)
+        if own:
+            return own
+        return (*DEFAULT_POOLS, LAST_RESORT) if version == 4 else (unique_local(seed),)
 
     def validate(self) -> None:
         """Raises InvalidArgument for values that cannot work together (checked once, before the daemon starts)."""
@@ -62,12 +77,20 @@ class NetworkSettings(msgspec.Struct, frozen=True):
             )
         if self.bridge and not INTERFACE_NAME.fullmatch(self.bridge):
             raise InvalidArgument(f"invalid bridge name: {self.bridge}")
-        for text, what in ((self.bip, "bip"), (self.fixed_cidr, "fixed-cidr")):
+        for text, what, version in (
+            (self.bip, "bip", 4),
+            (self.fixed_cidr, "fixed-cidr", 4),
+            (self.bip6, "bip6", 6),
+            (self.fixed_cidr6, "fixed-cidr-v6", 6),
+        ):
             if text:
-                parse_interface(text, what)
+                parse_interface(text, what, version)
+        if self.publish_policy not in (OPEN, FILTERED):
+            raise InvalidArgument(f'invalid publish-policy "{self.publish_policy}": must be "open" or "filtered"')
         for text, what in (
             (self.ip, "ip"),
             (self.default_gateway, "default-gateway"),
+            (self.default_gateway6, "default-gateway-v6"),
             (self.host_gateway_ip, "host-gateway-ip"),
         ):
             if text:
@@ -89,10 +112,10 @@ def cidr(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:
         return None
 
 
-def parse_interface(text: str, what: str) -> ipaddress.IPv4Interface:
-    """An IPv4 address with its prefix; raises InvalidArgument."""
+def parse_interface(text: str, what: str, version: int = 4) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    """An address of one family with its prefix; raises InvalidArgument."""
     found = cidr(text)
-    if not isinstance(found, ipaddress.IPv4Interface):
+    if found is None or found.version != version:
         raise InvalidArgument(f"{what}: invalid CIDR address: {text}")
     return found
 
@@ -100,9 +123,15 @@ def parse_interface(text: str, what: str) -> ipaddress.IPv4Interface:
 def parse_pool(base: str, size: int) -> Pool:
     """One entry of `default-address-pools`; raises InvalidArgument."""
     try:
-        network = ipaddress.IPv4Network(base)
+        network = ipaddress.ip_network(base)
     except ValueError:
-        raise InvalidArgument(f"invalid default address pool: base {base!r} is not an IPv4 network") from None
-    if not network.prefixlen <= size <= 30:
+        raise InvalidArgument(f"invalid default address pool: base {base!r} is not an IP network") from None
+    if not network.prefixlen <= size <= network.max_prefixlen - 2:
         raise InvalidArgument(f"invalid default address pool: {base} cannot be cut into subnets of size {size}")
     return network, size
+
+
+def unique_local(seed: str) -> Pool:
+    """A unique local /48 to cut /64s from: 40 bits that hardly any other host has (RFC 4193, section 3.2)."""
+    prefix = b"\xfd" + hashlib.sha256(seed.encode()).digest()[:5]
+    return ipaddress.IPv6Network((prefix.ljust(16, b"\0"), 48)), 64

@@ -7,12 +7,12 @@ import pytest
 from gantry.errors import InvalidArgument, NotFound
 from gantry.model.network import Endpoint, Network
 from gantry.network.book import Book
-from gantry.network.records import EndpointRecord, NetworkRecord
+from gantry.network.records import EndpointRecord, NetworkRecord, Subnet
 from gantry.store.state import SQLiteState
 
 
 def network(name: str, network_id: str) -> NetworkRecord:
-    return NetworkRecord(Network(name, network_id, ""), bridge="b", subnet="10.0.0.0/24", gateway="10.0.0.1")
+    return NetworkRecord(Network(name, network_id, ""), bridge="b", subnets=(Subnet("10.0.0.0/24", "10.0.0.1"),))
 
 
 def endpoint(container: str, address: str, network_id: str) -> EndpointRecord:
@@ -38,14 +38,14 @@ async def test_a_restart_keeps_the_living_and_frees_the_dead_later(tmp_path: Pat
     net = network("one", "ab" * 32)
     await book.put_network(net)
     for name in ("a", "b"):
-        record = endpoint(name, str(book.pool(net).take()), net.id)
+        record = endpoint(name, str(book.take(net, 4)[0]), net.id)
         book.endpoints[record.key] = record
         await book.save_endpoint(record)
     later = Book(state)
     await later.load(["a"])
     assert list(later.endpoints) == ["e-a"]
     assert list(later.leaving) == ["e-b"]
-    pool = later.pool(later.find("one"))
+    pool = later.pool(net, net.subnets[0])
     assert str(pool.take()) == "10.0.0.4"  # behind the last one, not what the dead container had
     assert "10.0.0.3" in pool
     await later.drop_endpoints(["e-b"])

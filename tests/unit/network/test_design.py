@@ -9,8 +9,9 @@ from gantry.errors import Forbidden, Internal
 from gantry.linux.netlink import Link, Route
 from gantry.model.instance import DEFAULT_DATA_ROOT, Instance
 from gantry.model.network import IPAM, IPAMPool
-from gantry.network.bridge import HostFacts
 from gantry.network.design import bridge_name, default_network, user_network
+from gantry.network.hostfacts import HostFacts
+from gantry.network.records import NetworkRecord, Subnet
 from gantry.network.settings import NetworkSettings
 from gantry.ports import NetworkRequest
 
@@ -30,6 +31,11 @@ def link(number: int, name: str, kind: str = "bridge", alias: str = "", mtu: int
     return Link(number, name, kind, mtu, 0, alias, True, "02:00:00:00:00:01")
 
 
+def v4(record: NetworkRecord) -> Subnet:
+    [block] = record.blocks(4)
+    return block
+
+
 def test_the_bridge_is_docker0_unless_another_engine_has_it() -> None:
     assert bridge_name(OURS, {}) == "docker0"
     assert bridge_name(OURS, {"docker0": link(2, "docker0", alias="gantry")}) == "docker0"
@@ -44,7 +50,7 @@ def test_the_default_subnet_avoids_addresses_and_routes() -> None:
         link(2, "eth0", "", mtu=1400), addresses={2: "172.17.3.4/24"}, routes={"172.18.0.0/15": 2, "0.0.0.0/0": 2}
     )
     made = default_network(NetworkSettings(), OURS, host, None, [])
-    assert (made.subnet, made.gateway, made.mtu) == ("172.20.0.0/16", "172.20.0.1", 1400)
+    assert (v4(made).net, v4(made).gateway, made.mtu) == ("172.20.0.0/16", "172.20.0.1", 1400)
     assert made.network.options["com.docker.network.driver.mtu"] == "1400"
     assert made.network.options["com.docker.network.bridge.name"] == "docker0"
 
@@ -56,35 +62,40 @@ def test_it_keeps_id_and_subnet_but_yields_to_what_is_new_on_the_host() -> None:
     assert again == first
     moved = default_network(NetworkSettings(), OURS, facts(link(7, "tun0", ""), routes={"172.16.0.0/12": 7}), first, [])
     assert moved.id == first.id
-    assert moved.subnet == "192.168.0.0/20"
+    assert v4(moved).net == "192.168.0.0/20"
 
 
 def test_configuration_decides() -> None:
     settings = NetworkSettings(bip="10.5.0.1/24", fixed_cidr="10.5.0.128/25", mtu=1300, icc=False, ip_masq=False)
     made = default_network(settings, OURS, facts(), None, [])
-    assert (made.subnet, made.gateway, made.ip_range, made.mtu) == ("10.5.0.0/24", "10.5.0.1", "10.5.0.128/25", 1300)
+    assert (v4(made).net, v4(made).gateway, v4(made).ip_range, made.mtu) == (
+        "10.5.0.0/24",
+        "10.5.0.1",
+        "10.5.0.128/25",
+        1300,
+    )
     assert (made.icc, made.masquerade, made.managed) == (False, False, True)
     own = default_network(
         NetworkSettings(bridge="br0"), OURS, facts(link(3, "br0"), addresses={3: "10.6.0.7/24"}), None, []
     )
-    assert (own.bridge, own.managed, own.gateway) == ("br0", False, "10.6.0.7")
+    assert (own.bridge, own.managed, v4(own).gateway) == ("br0", False, "10.6.0.7")
     with pytest.raises(Internal, match="br1"):
         default_network(NetworkSettings(bridge="br1"), OURS, facts(), None, [])
 
 
 def test_user_networks() -> None:
     first = user_network(NetworkRequest("a"), NetworkSettings(), OURS, facts(), [])
-    assert (first.subnet, first.gateway, first.configured) == ("172.17.0.0/16", "172.17.0.1", False)
+    assert (v4(first).net, v4(first).gateway, v4(first).configured) == ("172.17.0.0/16", "172.17.0.1", False)
     assert first.bridge == f"br-{first.id[:12]}"
     assert first.network.ipam.config == [IPAMPool("172.17.0.0/16", gateway="172.17.0.1")]
     second = user_network(NetworkRequest("b"), NetworkSettings(), OURS, facts(), [first])
-    assert second.subnet == "172.18.0.0/16"
+    assert v4(second).net == "172.18.0.0/16"
 
 
 def test_a_chosen_subnet_is_shown_as_it_was_given() -> None:
     pool = IPAMPool("10.9.0.0/24", "10.9.0.0/25", auxiliary_addresses={"router": "10.9.0.1"})
     made = user_network(NetworkRequest("a", ipam=IPAM(config=[pool])), NetworkSettings(), OURS, facts(), [])
-    assert (made.gateway, made.reserved, made.configured) == ("10.9.0.2", ("10.9.0.1",), True)
+    assert (v4(made).gateway, v4(made).reserved, v4(made).configured) == ("10.9.0.2", ("10.9.0.1",), True)
     assert made.network.ipam.config == [pool]
     inner = NetworkRequest("b", ipam=IPAM(config=[IPAMPool("10.9.0.128/25")]))
     with pytest.raises(Forbidden, match="invalid pool request: Pool overlaps with other one on this address space"):

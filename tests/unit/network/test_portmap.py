@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gantry.errors import GantryError, Internal, InvalidArgument, Unsupported
+from gantry.errors import GantryError, Internal, InvalidArgument
 from gantry.model.network import EndpointSettings, PortBinding, PublishedPort
-from gantry.network.portmap import PortMap, WantedPort, ephemeral_range, parse_port, wanted_ports
+from gantry.network.portmap import PortMap, ephemeral_range
+from gantry.network.portwishes import granted, like, of_family, parse_port, wanted_ports
+from gantry.network.records import WantedPort
 from gantry.ports import EndpointRequest
 
 ANY = "0.0.0.0"
@@ -36,7 +38,7 @@ def free() -> int:
 
 
 def one(port: int, host_ip: str = ANY, protocol: str = "tcp") -> list[WantedPort]:
-    return [WantedPort(protocol, 80, host_ip, port, port)]
+    return [WantedPort(protocol, 80, (host_ip,), port, port)]
 
 
 def test_what_is_asked() -> None:
@@ -52,12 +54,12 @@ def test_what_is_asked() -> None:
         ),
         ANY,
     )
-    assert wanted == [
-        WantedPort("tcp", 80, ANY, 8080, 8080),
-        WantedPort("udp", 81, "127.0.0.1", 9000, 9005),
-        WantedPort("sctp", 99, ANY, 0, 0),
-        WantedPort("tcp", 82, ANY, 0, 0),
-    ]
+    assert wanted == (
+        WantedPort("tcp", 80, (ANY, "::"), 8080, 8080),
+        WantedPort("udp", 81, ("127.0.0.1",), 9000, 9005),
+        WantedPort("sctp", 99, (ANY, "::"), 0, 0),
+        WantedPort("tcp", 82, (ANY, "::"), 0, 0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,9 +78,36 @@ def test_bad_bindings(key: str, binding: PortBinding, words: str) -> None:
         wanted_ports(request({key: [binding]}), ANY)
 
 
-def test_ipv6_addresses_are_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match=r"\[::1\]"):
-        wanted_ports(request({"80/tcp": [PortBinding("[::1]", "80")]}), ANY)
+def test_families_of_wishes() -> None:
+    wanted = wanted_ports(request({"80/tcp": [PortBinding("", "80"), PortBinding("[::1]", "81")]}), ANY)
+    assert of_family(wanted, [6]) == (WantedPort("tcp", 80, ("::",), 80, 80), WantedPort("tcp", 80, ("::1",), 81, 81))
+    assert of_family(wanted, [4]) == (WantedPort("tcp", 80, (ANY,), 80, 80),)
+    assert wanted_ports(request({"80/tcp": [{}]}), "192.0.2.7")[0].host_ips == ("192.0.2.7",)
+
+
+def test_a_wish_keeps_the_number_that_it_had() -> None:
+    wishes = (WantedPort("tcp", 80, (ANY,), 0, 0), WantedPort("tcp", 80, (ANY,), 8000, 8010))
+    before = (PublishedPort("tcp", 80, ANY, 8003), PublishedPort("tcp", 80, "::", 40001))
+    assert like(wishes[1:], before) == (WantedPort("tcp", 80, (ANY,), 8003, 8003),)
+    assert like(wishes[:1], before[1:]) == (WantedPort("tcp", 80, (ANY,), 40001, 40001),)
+    assert granted(wishes[1], before) == [before[0]]
+    assert granted(WantedPort("udp", 80, (ANY,), 0, 0), before) == []
+
+
+def test_both_families_share_a_number(ports: PortMap, free: int) -> None:
+    both = [WantedPort("tcp", 80, (ANY, "::"), free, free)]
+    published = ports.publish(both, {4: "172.17.0.2", 6: "fd00::2"})
+    assert published == (PublishedPort("tcp", 80, ANY, free), PublishedPort("tcp", 80, "::", free))
+    with pytest.raises(Internal, match=rf"Bind for \[::\]:{free} failed: port is already allocated"):
+        ports.publish(one(free, "::1"), {6: "fd00::3"})
+    ports.release(published)
+    words = rf"for \[::\]:{free}:\[fd00::2\]:80/tcp: address already in use"
+    with (
+        socket.create_server(("::1", free), family=socket.AF_INET6),
+        pytest.raises(Internal, match=words),
+    ):
+        ports.publish(both, {4: "172.17.0.2", 6: "fd00::2"})
+    assert ports.publish(both, {4: "172.17.0.2", 6: "fd00::2"}) == published
 
 
 def test_parse_port() -> None:
@@ -86,20 +115,20 @@ def test_parse_port() -> None:
 
 
 def test_a_port_has_one_owner(ports: PortMap, free: int) -> None:
-    assert ports.publish(one(free), "172.17.0.2") == (PublishedPort("tcp", 80, ANY, free),)
+    assert ports.publish(one(free), {4: "172.17.0.2"}) == (PublishedPort("tcp", 80, ANY, free),)
     for host_ip in (ANY, "127.0.0.1"):
         with pytest.raises(Internal, match=rf"Bind for 0\.0\.0\.0:{free} failed: port is already allocated"):
-            ports.publish(one(free, host_ip), "172.17.0.3")
-    assert ports.publish(one(free, protocol="udp"), "172.17.0.2")[0].host_port == free
+            ports.publish(one(free, host_ip), {4: "172.17.0.3"})
+    assert ports.publish(one(free, protocol="udp"), {4: "172.17.0.2"})[0].host_port == free
     ports.release([PublishedPort("tcp", 80, ANY, free)])
-    assert ports.publish(one(free), "172.17.0.3")[0].host_port == free
+    assert ports.publish(one(free), {4: "172.17.0.3"})[0].host_port == free
 
 
 def test_all_or_none(ports: PortMap, free: int) -> None:
-    taken = ports.publish(one(free), "172.17.0.2")
+    taken = ports.publish(one(free), {4: "172.17.0.2"})
     with pytest.raises(Internal):
-        ports.publish([*one(free, protocol="udp"), *one(free)], "172.17.0.3")
-    assert ports.publish(one(free, protocol="udp"), "172.17.0.3")
+        ports.publish([*one(free, protocol="udp"), *one(free)], {4: "172.17.0.3"})
+    assert ports.publish(one(free, protocol="udp"), {4: "172.17.0.3"})
     ports.release(taken)
 
 
@@ -108,8 +137,8 @@ def test_a_listening_program_is_found(ports: PortMap) -> None:
         number = program.getsockname()[1]
         words = rf"failed to bind host port for 0\.0\.0\.0:{number}:172\.17\.0\.2:80/tcp: address already in use"
         with pytest.raises(Internal, match=words):
-            ports.publish(one(number), "172.17.0.2")
-    assert ports.publish(one(number), "172.17.0.2")
+            ports.publish(one(number), {4: "172.17.0.2"})
+    assert ports.publish(one(number), {4: "172.17.0.2"})
 
 
 def test_connections_of_an_ended_program_do_not_matter(ports: PortMap) -> None:
@@ -120,7 +149,7 @@ def test_connections_of_an_ended_program_do_not_matter(ports: PortMap) -> None:
         served.close()  # the side that closes first keeps TIME_WAIT
         client.recv(1)
         client.close()
-    assert ports.publish(one(number), "172.17.0.2")
+    assert ports.publish(one(number), {4: "172.17.0.2"})
 
 
 def listens(program: socket.socket, number: int) -> bool:
@@ -134,7 +163,7 @@ def listens(program: socket.socket, number: int) -> bool:
 
 @pytest.mark.parametrize("reuse", [0, 1])
 def test_nobody_else_can_take_a_published_port(ports: PortMap, free: int, reuse: int) -> None:
-    ports.publish(one(free), "172.17.0.2")
+    ports.publish(one(free), {4: "172.17.0.2"})
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
         assert not listens(other, free)
@@ -143,27 +172,27 @@ def test_nobody_else_can_take_a_published_port(ports: PortMap, free: int, reuse:
 
 
 def test_two_daemons_do_not_share_a_port(ports: PortMap, free: int) -> None:
-    ports.publish(one(free), "172.17.0.2")
+    ports.publish(one(free), {4: "172.17.0.2"})
     neighbour = PortMap()
     with pytest.raises(Internal, match="address already in use"):
-        neighbour.publish(one(free), "172.18.0.2")
+        neighbour.publish(one(free), {4: "172.18.0.2"})
 
 
 def test_an_address_that_is_not_here(ports: PortMap, free: int) -> None:
     with pytest.raises(Internal, match=rf"for 198\.51\.100\.7:{free}:172\.17\.0\.2:80/tcp: cannot assign requested"):
-        ports.publish(one(free, "198.51.100.7"), "172.17.0.2")
+        ports.publish(one(free, "198.51.100.7"), {4: "172.17.0.2"})
 
 
 def test_ranges_and_ephemeral_ports(ports: PortMap, free: int) -> None:
     low, high = ephemeral_range()
-    first = ports.publish([WantedPort("tcp", 80, ANY, 0, 0)], "172.17.0.2")[0].host_port
-    second = ports.publish([WantedPort("tcp", 80, ANY, 0, 0)], "172.17.0.2")[0].host_port
+    first = ports.publish([WantedPort("tcp", 80, (ANY,), 0, 0)], {4: "172.17.0.2"})[0].host_port
+    second = ports.publish([WantedPort("tcp", 80, (ANY,), 0, 0)], {4: "172.17.0.2"})[0].host_port
     assert low <= first < second <= high
     ports.release([PublishedPort("tcp", 80, ANY, second)])
-    assert ports.publish([WantedPort("tcp", 80, ANY, 0, 0)], "172.17.0.2")[0].host_port > second
+    assert ports.publish([WantedPort("tcp", 80, (ANY,), 0, 0)], {4: "172.17.0.2"})[0].host_port > second
     with socket.create_server((ANY, 0)) as program:
         number = program.getsockname()[1]
-        chosen = ports.publish([WantedPort("tcp", 80, ANY, number, number + 50)], "172.17.0.2")[0].host_port
+        chosen = ports.publish([WantedPort("tcp", 80, (ANY,), number, number + 50)], {4: "172.17.0.2"})[0].host_port
         assert number < chosen <= number + 50
 
 
@@ -171,6 +200,6 @@ def test_ports_of_survivors_are_held_again(ports: PortMap, free: int) -> None:
     kept = PublishedPort("tcp", 80, ANY, free)
     ports.restore([kept])
     with pytest.raises(GantryError, match="already allocated"):
-        ports.publish(one(free), "172.17.0.3")
+        ports.publish(one(free), {4: "172.17.0.3"})
     ports.release([kept])
-    assert ports.publish(one(free), "172.17.0.3")
+    assert ports.publish(one(free), {4: "172.17.0.3"})

@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from gantry.linux.mount import unmount
+from gantry.linux.nft import list_json
 from lib.daemon import BIN, Client, Daemon, official_clients
 from lib.machine import Machine
+from lib.site import Site, another_host, links_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -118,3 +121,28 @@ def builder(daemon: Daemon) -> None:
     connection.close()
     if answer.status == 404 and b"page not found" in body:
         pytest.skip("this daemon has no builder: POST /build is not served")
+
+
+@pytest.fixture
+async def site(scratch: Path) -> AsyncIterator[Site]:
+    made = Site(scratch)
+    await made.networks.start([])
+    try:
+        yield made
+    finally:
+        for container in made.containers.values():
+            await made.networks.close_sandbox(container.id)
+        await made.networks.stop()
+        made.state.close()
+        for left in (scratch / "run" / "netns").glob("*"):
+            unmount(left, lazy=True)
+        assert links_of(made) == set()
+        tables = [each["table"]["name"] for each in await list_json("tables")]
+        assert made.instance.nft_table not in tables
+
+
+@pytest.fixture
+def lan() -> Iterator[list[str]]:
+    """Another host: a namespace behind a cable to this one; the value is a command prefix that runs there."""
+    with another_host() as prefix:
+        yield prefix

@@ -42,7 +42,8 @@ class BridgeDriver:
                     ipv6 = record.network.enable_ipv6
                     write_sysctl(f"ipv6/conf/{record.bridge}/disable_ipv6", "0" if ipv6 else "1")
                     if ipv6:
-                        write_sysctl(f"ipv6/conf/{record.bridge}/accept_ra", "0")
+                        for name in ("accept_ra", "accept_dad"):
+                            write_sysctl(f"ipv6/conf/{record.bridge}/{name}", "0")
                     _settle(kernel, link, gateways)
             write_sysctl(f"ipv4/conf/{record.bridge}/route_localnet", "1")
         except OSError as error:
@@ -117,7 +118,7 @@ def gateway_addresses(record: NetworkRecord) -> list[ipaddress.IPv4Interface | i
 
 
 def _bridge_mac(record: NetworkRecord) -> str:
-    return mac_of(ipaddress.ip_address(record.gateway(4) or record.gateway(6) or record.subnets[0].network[1]))
+    return mac_of(ipaddress.ip_address(record.gateway(4) or record.gateway(6) or record.subnets[0].network[0]))
 
 
 def _settle(

@@ -34,7 +34,9 @@ def configure(endpoint: EndpointRecord) -> None:
     number = socket.if_nametoindex(made.interface)
     if made.ipv6_address:
         write_sysctl(f"ipv6/conf/{made.interface}/disable_ipv6", "0")
-        write_sysctl(f"ipv6/conf/{made.interface}/accept_ra", "0")
+        # Without duplicate address detection its link-local address is of use at once, too.
+        for name in ("accept_ra", "accept_dad"):
+            write_sysctl(f"ipv6/conf/{made.interface}/{name}", "0")
     for name, value in endpoint.sysctls:
         write_sysctl(name.replace("IFNAME", made.interface), value, required=True)
     messages = [netlink.set_link(made.interface, up=True)]

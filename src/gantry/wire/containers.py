@@ -163,7 +163,7 @@ def _bindings(endpoints: Mapping[str, Endpoint], exposed: Mapping[str, Any]) -> 
     for endpoint in endpoints.values():
         for port in endpoint.ports:
             key = f"{port.container_port}/{port.protocol}"
-            found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port)}]
+            found[key] = [*(found.get(key) or []), {"HostIp": port.host_ip, "HostPort": str(port.host_port or "")}]
     return found
 
 

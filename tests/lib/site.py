@@ -109,6 +109,8 @@ def another_host() -> Iterator[list[str]]:
     for command in (
         "link add gt-lan0 type veth peer name eth0 netns gt-lan",
         f"addr add {LAN_HOST}/24 dev gt-lan0",
+        "link set gt-lan0 addrgenmode none",
+        "-n gt-lan link set eth0 addrgenmode none",
         "link set gt-lan0 up",
         f"-n gt-lan addr add {LAN_PEER}/24 dev eth0",
         "-n gt-lan link set eth0 up",

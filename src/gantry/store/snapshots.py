@@ -21,6 +21,7 @@ import msgspec
 
 from gantry import faults
 from gantry.errors import Conflict, GantryError, Internal, NotFound
+from gantry.linux.inode_flags import spread
 from gantry.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2, remove_tree
 from gantry.model import timestamp
 from gantry.model.task import Mount
@@ -56,6 +57,7 @@ class OverlaySnapshotter:
         self._root = root
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o711)
+        spread(self._root)
         self._state = state
         self._lock = threading.Lock()
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

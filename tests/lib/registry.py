@@ -7,8 +7,10 @@ import hashlib
 import json
 import re
 import secrets
+import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -302,3 +304,21 @@ def once(pattern: str, answer: Callable[[web.Request], Awaitable[web.StreamRespo
         return None
 
     return fault
+
+
+@contextmanager
+def serving(registry: FakeRegistry) -> Iterator[int]:
+    """Serve from a thread of its own, for tests without an event loop; gives the port on 127.0.0.1."""
+    loop = asyncio.new_event_loop()
+    server = registry.server()
+    thread = threading.Thread(target=loop.run_forever, name="fake-registry")
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(server.start_server(), loop).result(10)
+        assert server.port
+        yield server.port
+    finally:
+        asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

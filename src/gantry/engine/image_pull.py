@@ -11,7 +11,7 @@ from gantry.engine.image_garbage import Collector
 from gantry.engine.image_layers import LayerPuller, caught
 from gantry.engine.image_store import ImageStore
 from gantry.engine.transfers import Transfers
-from gantry.errors import Forbidden, GantryError, InvalidArgument, NotFound, Unauthorized, Unsupported
+from gantry.errors import Forbidden, GantryError, Internal, InvalidArgument, NotFound, Unauthorized, Unsupported
 from gantry.model import timestamp
 from gantry.model.digest import Digest
 from gantry.model.image import Descriptor
@@ -130,6 +130,10 @@ class Puller:
         version = reference.digest or reference.tag
         try:
             top, data = await remote.manifest(version)
+        except Unauthorized as error:
+            if "denied" in error.message:
+                raise explained(error, reference) from error
+            raise Internal(error.message) from error  # Docker's status: its client would ask for a login after 401
         except GantryError as error:
             raise explained(error, reference) from error
         shown = str(reference) if reference.digest else reference.tag

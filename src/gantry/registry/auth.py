@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from gantry.errors import InvalidArgument, Unauthorized
+from gantry.oci.documents import without_nulls
 
 CLIENT_ID = "gantry"
 _LEAST_LIFE = 60  # seconds, the specification's default
@@ -35,8 +36,8 @@ class Credentials(msgspec.Struct, frozen=True, rename="lower"):
         if not text.strip():
             return cls()
         try:
-            plain = msgspec.json.decode(text, type=cls | None) or cls()
-        except (msgspec.DecodeError, RecursionError) as error:
+            plain = msgspec.convert(without_nulls(msgspec.json.decode(text) or {}), cls)
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidArgument(f"invalid X-Registry-Auth header: {error}") from error
         if plain.auth and not plain.username:
             try:

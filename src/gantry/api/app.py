@@ -28,7 +28,7 @@ def application(routes: Iterable[Route], headers: Mapping[str, str] = HEADERS) -
     dispatcher = Dispatcher(routes, headers)
     app = web.Application(client_max_size=_BODY_LIMIT)
     app[DISPATCHER] = dispatcher
-    app.router.add_route("*", "/{path:.*}", dispatcher.__call__)
+    app.router.add_route("*", r"/{path:[\s\S]*}", dispatcher.__call__)
     app.on_response_prepare.append(dispatcher.add_headers)
     return app
 

@@ -3,13 +3,13 @@
 import asyncio
 import re
 
-from gantry.errors import Internal, InvalidArgument
+from gantry.errors import InvalidArgument
 
 _RENAMED = re.compile(r"(\S*)=\s*(PID\S*)")  # another column that calls itself PID
 
 
 async def processes(pids: set[int], arguments: str) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows; raises InvalidArgument and Internal with Docker's words."""
+    """Titles and rows; raises InvalidArgument with Docker's words."""
     if found := _RENAMED.search(arguments):
         raise InvalidArgument(f'specifying "{found[1]}={found[2]}" is not allowed')
     process = await asyncio.create_subprocess_exec(
@@ -19,7 +19,7 @@ async def processes(pids: set[int], arguments: str) -> tuple[list[str], list[lis
     out, err = await process.communicate()
     if process.returncode:
         first = err.decode(errors="replace").strip().partition("\n")[0]
-        raise Internal(f"ps: {first.removeprefix('ps: ')}" if first else "ps: it failed")
+        raise InvalidArgument(f"ps: {first.removeprefix('ps: ')}" if first else "ps: it failed")
     return select(out.decode(errors="replace"), pids)
 
 
@@ -28,7 +28,7 @@ def select(text: str, pids: set[int]) -> tuple[list[str], list[list[str]]]:
     lines = text.splitlines()
     titles = lines[0].split() if lines else []
     if "PID" not in titles:
-        raise Internal("Couldn't find PID field in ps output")
+        raise InvalidArgument("Couldn't find PID field in ps output")
     column, last = titles.index("PID"), len(titles) - 1
     rows = []
     for line in lines[1:]:

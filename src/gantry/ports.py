@@ -489,6 +489,10 @@ class TaskFacts(Protocol):
         """Which limits this host's kernel can set."""
         ...
 
+    async def devices(self) -> list[str]:
+        """The devices that can be asked for by name (CDI), `vendor.com/class=name`."""
+        ...
+
     def root(self, container_id: str) -> Path | None:
         """The running container's root directory as this process sees it, None where it does not run."""
         ...

@@ -67,6 +67,9 @@ class Tasks:
     def default_runtime(self) -> str:
         return "crun"
 
+    async def devices(self) -> list[str]:
+        return ["vendor.com/class=one"]
+
 
 def image(name: str, *layers: str) -> Image:
     return Image(

@@ -194,11 +194,13 @@ def _info(info: Info, log_drivers: tuple[str, ...], version: tuple[int, int]) ->
         "InitCommit": {"ID": ""},
         "SecurityOptions": list(host.security_options),
         "FirewallBackend": {"Driver": "nftables"},
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(settings.cdi_spec_dirs),
         "Warnings": list(info.warnings) or None,
     }
     if settings.address_pools:
         document["DefaultAddressPools"] = [{"Base": base, "Size": size} for base, size in settings.address_pools]
+    if info.devices and version >= (1, 50):
+        document["DiscoveredDevices"] = [{"Source": "cdi", "ID": device} for device in info.devices]
     if version < (1, 49):
         del document["FirewallBackend"]
     if version < (1, 44):

@@ -74,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     allow_insecure_tcp: bool = False
     # containers
     cgroup_parent: str = ""
+    cdi_spec_dirs: tuple[str, ...] = ("/etc/cdi", "/var/run/cdi")
     default_cgroupns_mode: str = ""
     default_ipc_mode: str = "private"
     default_runtime: str = ""

@@ -139,7 +139,6 @@ REFUSED: dict[str, str] = {
     "allow-direct-routing": "container addresses are reached from this host alone",
     "authorization-plugins": "authorization plugins are not supported",
     "bridge-accept-fwmark": "it is not supported",
-    "cdi-spec-dirs": "CDI devices are not supported",
     "cpu-rt-period": "real-time scheduling of the parent cgroup is not supported",
     "cpu-rt-runtime": "real-time scheduling of the parent cgroup is not supported",
     "cri-containerd": "Gantry does not run containerd",

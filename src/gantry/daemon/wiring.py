@@ -177,7 +177,11 @@ class Assembly:
         instance = config.instance
         runtimes = {name: (runtime.path, runtime.runtime_args) for name, runtime in config.runtimes.items()}
         runtime = await run_blocking(
-            RuntimeManager.open, instance, default_runtime=config.default_runtime, runtimes=runtimes
+            RuntimeManager.open,
+            instance,
+            default_runtime=config.default_runtime,
+            runtimes=runtimes,
+            cdi_directories=config.cdi_spec_dirs,
         )
         machine = await run_blocking(host.describe, instance.data_root)
         return cls(config, await run_blocking(_engine_id, instance.data_root / "engine-id"), runtime, machine)
@@ -227,6 +231,7 @@ class Assembly:
             labels=config.labels,
             live_restore=config.live_restore,
             log_driver=config.log_driver,
+            cdi_spec_dirs=config.cdi_spec_dirs,
             insecure_registries=config.insecure_registries,
             registry_mirrors=config.registry_mirrors,
             address_pools=tuple((pool.base, pool.size) for pool in config.default_address_pools),

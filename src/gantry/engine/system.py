@@ -51,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
     live_restore: bool = False
     log_driver: str = "json-file"
+    cdi_spec_dirs: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
     address_pools: tuple[tuple[str, int], ...] = ()
@@ -77,6 +78,7 @@ class Info(msgspec.Struct, frozen=True):
     default_runtime: str
     warnings: tuple[str, ...]
     now: str
+    devices: tuple[str, ...] = ()
 
 
 class Component(NamedTuple):
@@ -184,6 +186,7 @@ class System:
             default_runtime=self._tasks.default_runtime(),
             warnings=tuple(dict.fromkeys((*self._warnings(forwarding), *settings.warnings))),
             now=timestamp.rfc3339(timestamp.now()),
+            devices=tuple(await self._tasks.devices()),
         )
 
     def _warnings(self, forwarding: bool) -> list[str]:

@@ -51,10 +51,6 @@ class DeviceNumbers(msgspec.Struct, frozen=True):
 
 def resolve(config: HostConfig) -> DeviceNumbers:
     """Look the devices of a container up on the host (blocking); raises InvalidArgument with Docker's words."""
-    if config.device_requests:
-        request = config.device_requests[0]
-        wanted = " ".join("[" + " ".join(group) + "]" for group in request.capabilities or [])
-        raise InvalidArgument(f'could not select device driver "{request.driver}" with capabilities: [{wanted}]')
     nodes = list(_host_devices()) if config.privileged else []
     for mapping in config.devices or ():
         nodes += _mapped(mapping)

@@ -33,6 +33,7 @@ class HostFacts(msgspec.Struct, frozen=True):
     init_path: str
     limits: KernelLimits = KernelLimits()
     apparmor: bool = False
+    cdi_directories: tuple[str, ...] = ()
 
 
 def probe(hierarchies: Hierarchies) -> HostFacts:

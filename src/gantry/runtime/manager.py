@@ -25,7 +25,7 @@ from gantry.model.instance import Instance
 from gantry.model.kernel import KernelLimits
 from gantry.model.task import ExecSpec, ExitStatus, TaskSpec, TaskState
 from gantry.ports import RuntimeInfo
-from gantry.runtime import conmon, devices, facts, messages, prepare, probe, resources, stats
+from gantry.runtime import cdi, conmon, devices, facts, messages, prepare, probe, resources, stats
 from gantry.runtime.bundle import Bundle, Bundles, Intent, Run, boot_id, find_conmon
 from gantry.runtime.conmon import RuntimeFailed
 from gantry.runtime.launcher import Launcher
@@ -57,6 +57,7 @@ class RuntimeManager:
         *,
         default_runtime: str = "",
         runtimes: Mapping[str, tuple[str, tuple[str, ...]]] | None = None,
+        cdi_directories: tuple[str, ...] = cdi.DIRECTORIES,
     ) -> "RuntimeManager":
         """Probe this machine (blocking; some tens of milliseconds the first time, then cached).
 
@@ -66,7 +67,7 @@ class RuntimeManager:
         hierarchies = Hierarchies.find()
         infos = probe.probe_all(instance, hierarchies, runtimes or {})
         default = probe.choose(infos, default_runtime)
-        host = facts.probe(hierarchies)
+        host = msgspec.structs.replace(facts.probe(hierarchies), cdi_directories=cdi_directories)
         return cls(instance, hierarchies, Launcher(instance, hierarchies, host, infos, default, find_program("conmon")))
 
     async def close(self) -> None:
@@ -258,6 +259,9 @@ class RuntimeManager:
 
     def kernel(self) -> KernelLimits:
         return self._launcher.host.limits
+
+    async def devices(self) -> list[str]:
+        return sorted((await run_blocking(cdi.Registry.load, self._launcher.host.cdi_directories)).devices)
 
     def root(self, container_id: str) -> Path | None:
         task = self._tasks.get(container_id)

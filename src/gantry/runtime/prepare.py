@@ -14,7 +14,7 @@ from gantry.errors import Internal, InvalidArgument
 from gantry.linux.mount import is_mounted, mount, mount_raw, unmount_all
 from gantry.linux.openat2 import openat2
 from gantry.model.task import ExecSpec, Mount, TaskSpec
-from gantry.runtime import defaults, devices, rootfs, users
+from gantry.runtime import cdi, defaults, devices, rootfs, users
 from gantry.runtime.bundle import Bundle, Intent
 from gantry.runtime.facts import HostFacts
 from gantry.runtime.mounts import uses_shared_shm
@@ -59,7 +59,11 @@ def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, do
             shm=intent.shm or donor_shm,
             files=frozenset(point.source for point in spec.mounts if not os.path.isdir(point.source)),
         )
-        return build(spec, resolved)
+        document = build(spec, resolved)
+        if requests := spec.host_config.device_requests:
+            registry = cdi.Registry.load(facts.cdi_directories)
+            cdi.inject(document, registry.edits(cdi.names_of(requests, registry)))
+        return document
 
 
 def write_configuration(bundle: Bundle, document: dict[str, Any]) -> None:

@@ -51,11 +51,17 @@ def sha256(data: bytes) -> str:
 class Client:
     """Requests to one registry."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, registry: Registry) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, registry: Registry | None = None) -> None:
         self.session = session
         self.url = url
-        self.registry = registry
         self.headers: dict[str, str] = {}
+        self._registry = registry
+
+    @property
+    def registry(self) -> Registry:
+        """The server, where it is in this process."""
+        assert self._registry is not None
+        return self._registry
 
     async def __call__(
         self, method: str, path: str, data: Any = None, *, headers: dict[str, str] | None = None, **options: Any
@@ -157,4 +163,5 @@ async def serving(text: str) -> AsyncIterator[Client]:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as session:
             yield Client(session, address, registry)
         server.close()
+        factory.pre_shutdown()
         await factory.shutdown(5)

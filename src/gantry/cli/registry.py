@@ -17,8 +17,12 @@ def _become(command: str, args: Arguments) -> int:
     words = [sys.executable, "-m", "gantry.daemon.registry", command]
     if path := args.string("config"):
         words += ["--config", path]
+    environment = dict(os.environ)
+    for flag, variable in (("address", "REGISTRY_HTTP_ADDR"), ("root", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY")):
+        if flag in args.changed:
+            environment[variable] = args.string(flag)
     sys.stdout.flush()
-    os.execv(sys.executable, words)  # noqa: S606 - the interpreter that runs us
+    os.execve(sys.executable, words, environment)  # noqa: S606 - the interpreter that runs us
 
 
 def _serve(_: Context, args: Arguments) -> int:
@@ -34,7 +38,11 @@ _CONFIG = string("config", "", "Configuration file, in the format of Distributio
 SERVE = Command(
     _serve,
     "[OPTIONS]",
-    (_CONFIG,),
+    (
+        string("address", "", "Where to listen, as http.addr: host:port, or :port for every address"),
+        _CONFIG,
+        string("root", "", "Where the data is kept, as storage.filesystem.rootdirectory"),
+    ),
     most=0,
     description=(
         "Serve a registry in the foreground until SIGTERM or SIGINT.\n"

@@ -69,6 +69,7 @@ LEAVES: tuple[tuple[str, ...], ...] = (
     ("login:LOGIN", "Log in to a registry", "login"),
     ("login:LOGOUT", "Log out from a registry", "logout"),
     ("registry:SERVE", "Serve a registry", "registry serve"),
+    ("registry_image:COMMAND", "Build an image of the registry server", "registry image"),
     ("registry:CHECK", "Check a registry's configuration", "registry check"),
     ("registry_accounts:HTPASSWD", "Make an entry of an htpasswd file", "registry htpasswd"),
     ("registry_accounts:CERT", "Make a self-signed certificate for an address", "registry cert"),

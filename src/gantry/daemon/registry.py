@@ -109,7 +109,9 @@ async def _serve(
         log.info("registry stops: requests have %g s to end", registry.drain_seconds)
         for server in servers:
             server.close()
+        factory.pre_shutdown()  # idle connections end now, the others after their request
         await factory.shutdown(registry.drain_seconds)
+        pages.pre_shutdown()
         await pages.shutdown(1.0)
 
 

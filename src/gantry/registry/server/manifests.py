@@ -73,10 +73,12 @@ class Manifests:
         *,
         may_replace: Callable[[str], None] = lambda _: None,
         may_grow: Callable[[int], None] = lambda _: None,
+        complete: bool = True,
     ) -> Put:
         """end-7. `may_replace(old digest)` and `may_grow(bytes)` raise where that is not allowed.
 
-        Both are asked under the repository's lock: nobody can create the tag in between.
+        Both are asked under the repository's lock: nobody can create the tag in between. With `complete`, what the
+        manifest refers to must be in the repository.
         """
         pushed = documents.read(data, content_type, self._urls)
         algorithm = reference.algorithm if isinstance(reference, Digest) else "sha256"
@@ -88,7 +90,8 @@ class Manifests:
             before = None if isinstance(reference, Digest) else depot.tag_record(name, reference)
             if before is not None and before.digest != digest:
                 may_replace(before.digest)
-            self._require(name, pushed)
+            if complete:
+                self._require(name, pushed)
             known = depot.manifest_record(name, digest)
             if known is None:
                 may_grow(len(data))

@@ -13,7 +13,7 @@ from aiohttp import web
 from gantry.aio import TaskOwner, run_blocking
 from gantry.errors import GantryError
 from gantry.registry.server.access import Action
-from gantry.registry.server.app import App, Timing
+from gantry.registry.server.app import App, Handler, Timing
 from gantry.registry.server.audit import Audit
 from gantry.registry.server.auth import Authenticator, NoAuth
 from gantry.registry.server.collect import Collector, Report
@@ -24,6 +24,7 @@ from gantry.registry.server.exchange import Exchange
 from gantry.registry.server.health import Checks
 from gantry.registry.server.metrics import Metrics
 from gantry.registry.server.notifications import Notifier
+from gantry.registry.server.proxy import Proxy
 from gantry.registry.server.service import Service
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,11 @@ class Registry:
         if config.gantry.metrics or debug.prometheus.enabled:
             observers.append(self._metrics.observe)
             timings.append(self._metrics.time)
-        self.app = App(self.service, observers, timings, {("collect", "POST"): self._collect_now})
+        handlers: dict[tuple[str, str], Handler] = {("collect", "POST"): self._collect_now}
+        self._proxy = Proxy(config, self.service) if config.proxy.remoteurl else None
+        if self._proxy is not None:
+            handlers |= self._proxy.handlers()
+        self.app = App(self.service, observers, timings, handlers)
         if config.gantry.metrics:
             self.app.pages["/metrics"] = self._metrics.page
         if debug.prometheus.enabled:
@@ -90,10 +95,14 @@ class Registry:
             self._tasks.spawn(self._purge(), name="purge uploads")
         if self.config.gantry.collect.enabled and not self.service.read_only:
             self._tasks.spawn(self._collect(), name="collect garbage")
+        if self._proxy is not None:
+            self._tasks.spawn(self._proxy.expire(), name="expiry of the cache")
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()
+        if self._proxy is not None:
+            await self._proxy.close()
         await self._writers.close()
 
     async def collect(self) -> Report:
@@ -115,7 +124,7 @@ class Registry:
 
     async def _collect_now(self, service: Service, exchange: Exchange) -> web.StreamResponse:
         """Ours: POST /v2/_gantry/collect."""
-        service.need_write(exchange, Action.ADMIN)
+        service.need(exchange, Action.ADMIN)
         report = await self.collect()
         return web.Response(body=msgspec.json.encode(report), content_type="application/json")
 

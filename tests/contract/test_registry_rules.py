@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import bcrypt
+import jwt
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from gantry.errors import NotFound
 from gantry.registry.server.collect import Collector, Report
@@ -183,6 +186,42 @@ async def test_read_only(files: str) -> None:
         assert (await client("GET", "/v2/a/manifests/v1")).status == 200
         for method, path in (("POST", "blobs/uploads/"), ("PUT", "manifests/v2"), ("DELETE", "manifests/v1")):
             assert (await client(method, f"/v2/a/{path}")).status == 405
+
+
+async def test_bearer_tokens(files: str, tmp_path: Path) -> None:
+    """The challenge names what is missing; a token gives what it says, and no more."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    jwk = {**ECAlgorithm(ECAlgorithm.SHA256).to_jwk(key.public_key(), as_dict=True), "kid": "one"}
+    keys = tmp_path / "jwks.json"
+    keys.write_text(json.dumps({"keys": [jwk]}))
+    section = f"auth: {{token: {{realm: 'https://auth/token', service: here, issuer: there, jwks: {keys}}}}}"
+
+    def token(*access: tuple[str, str, list[str]]) -> None:
+        granted = [{"type": kind, "name": name, "actions": actions} for kind, name, actions in access]
+        claims = {"iss": "there", "aud": "here", "sub": "alice", "exp": int(time.time()) + 60, "access": granted}
+        client.headers = {"Authorization": "Bearer " + jwt.encode(claims, key, "ES256", {"kid": "one"})}
+
+    async with serving(f"version: 0.1\n{files}\n{section}\n") as client:
+        anonymous = await client("POST", "/v2/a/blobs/uploads/")
+        assert anonymous.status == 401
+        assert 'scope="repository:a:pull,push"' in anonymous.headers["WWW-Authenticate"]
+        token()
+        assert (await client("GET", "/v2/")).status == 200
+        answer = await client("GET", "/v2/a/manifests/v1")
+        assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
+        assert 'scope="repository:a:pull",error="insufficient_scope"' in answer.headers["WWW-Authenticate"]
+        assert (await client("GET", "/v2/_catalog")).status == 401
+        assert (await client("POST", "/v2/_gantry/collect")).status == 401
+        token(("repository", "a", ["pull", "push"]))
+        await client.push_image("a", "v1", BLOB)
+        assert (await client("GET", "/v2/a/manifests/v1")).status == 200
+        assert (await client("DELETE", "/v2/a/manifests/v1")).status == 401
+        assert (await client("POST", "/v2/b/blobs/uploads/")).status == 401
+        mounted = await client("POST", f"/v2/a/blobs/uploads/?mount={sha256(BLOB)}&from=b")
+        assert mounted.status == 202
+        token(("registry", "catalog", ["*"]), ("repository", "a", ["*"]))
+        assert (await client("GET", "/v2/_catalog")).json["repositories"] == ["a"]
+        assert (await client("DELETE", "/v2/a/manifests/v1")).status == 202
 
 
 # ---------------------------------------------------------------------------------------- collection

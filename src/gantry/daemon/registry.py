@@ -79,7 +79,10 @@ def run(config: Config) -> int:
     """Serve until a signal ends it."""
     with contextlib.ExitStack() as stack:
         stock = open_stock(config.storage, config.gantry.collect.grace / 4)
-        stack.enter_context(locks.locked(stock.directory))
+        try:
+            stack.enter_context(locks.locked(stock.directory))
+        except Unavailable as error:
+            raise Unavailable(f"another registry serves the storage {stock.directory}") from error
         registry = Registry(config, stock.depot(), authenticator(config), deletes=config.storage.delete.enabled)
         context = tls_context(config.http.tls) if config.http.tls.certificate else None
         listening = [stack.enter_context(each) for each in listen(config.http.addr, config.http.net)]
@@ -171,7 +174,10 @@ def listen(address: str, net: str = "tcp") -> list[socket.socket]:
 
 def _address(listening: socket.socket) -> str:
     name = listening.getsockname()
-    return name if isinstance(name, str) else f"{name[0]}:{name[1]}"
+    if isinstance(name, str):
+        return name
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{host}:{name[1]}"
 
 
 if __name__ == "__main__":

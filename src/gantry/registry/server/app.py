@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gantry import __version__, errors
 from gantry.registry.server import names, serve_blobs, serve_manifests, urls
@@ -16,6 +17,7 @@ from gantry.registry.server.service import Service
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("gantry.registry.access")
+http_log = logging.getLogger("gantry.registry.http")
 
 Handler = Callable[[Service, Exchange], Awaitable[web.StreamResponse]]
 Timing = Callable[[str, str, int, float], None]
@@ -53,6 +55,21 @@ _STATUS: tuple[tuple[type[errors.GantryError], str], ...] = (
 )
 
 
+class _Terse(logging.Filter):
+    """What clients send wrongly is one line of the log: whoever wants could fill it with tracebacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            first = str(record.exc_info[1]).strip().splitlines() or [""]
+            record.msg, record.args = "%s: %s", (record.getMessage(), first[0][:200])
+            record.exc_info, record.exc_text = None, None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+
+http_log.addFilter(_Terse())
+
+
 class App:
     """Answers requests for one `Service`. `pages` are further paths (metrics, health) that need no login."""
 
@@ -85,6 +102,7 @@ class App:
         return web.Server(
             self,
             access_log=None,
+            logger=http_log,
             keepalive_timeout=header,  # also what a client has for its request's head
             lingering_time=_LINGER,
             read_bufsize=_READ,

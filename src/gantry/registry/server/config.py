@@ -274,7 +274,6 @@ class Limits(Section, frozen=True, kw_only=True):
 
     idle: Duration = Duration(300)
     header: Duration = Duration(30)
-    uploads: int = 512
 
 
 class Gantry(Section, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     method: str = ""
     url: str = ""
     host: str = ""
+    base: str = ""
+    """What stands before /v2/ in the registry's URLs, as this client sees them."""
     user_agent: str = ""
     detail: str = ""
     source: str = ""

@@ -61,6 +61,7 @@ class Exchange:
                 method=request.method,
                 url=str(request.rel_url)[:2048],
                 host=request.host[:255],
+                base=self.base if "://" in self.base else f"http://{request.host[:255]}{self.base}",
                 user_agent=self.header("User-Agent")[:255],
                 detail=detail,
                 source=source,

@@ -10,6 +10,15 @@ from gantry.errors import Internal, NotFound
 _ATTEMPTS = 8
 
 
+def _sync(directory: Path) -> None:
+    """Let a rename in a directory outlive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class FileRecords:
     """Implements `storage.Records`. Keys have been checked: no component begins with a dot."""
 
@@ -35,6 +44,8 @@ class FileRecords:
                     file.flush()
                     os.fsync(file.fileno())
             self._publish(temporary, path)
+            if data:
+                _sync(path.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise Internal(f"write {path}: {(error.strerror or str(error)).lower()}") from error

@@ -152,14 +152,18 @@ class Manifests:
         orphaned = msgspec.structs.replace(record, orphaned=time.time_ns())
         depot.records.put(depot.manifest_key(name, digest), msgspec.json.encode(orphaned))
 
-    def delete(self, name: str, digest: Digest) -> list[str]:
-        """end-9 by digest: the manifest and every tag that names it, which are returned."""
+    def delete(self, name: str, digest: Digest, may_delete: Callable[[list[str]], None] = lambda _: None) -> list[str]:
+        """end-9 by digest: the manifest and every tag that names it, which are returned.
+
+        `may_delete(tags)` raises where that is not allowed; it is asked under the repository's lock.
+        """
         depot = self._depot
         with depot.lock(name):
             record = depot.manifest_record(name, digest)
             if record is None:
                 raise self._unknown(name, digest)
             tags = self.tags_of(name, digest)
+            may_delete(tags)
             for tag in tags:
                 depot.records.delete(depot.tag_key(name, tag))
             if record.subject:
@@ -185,11 +189,12 @@ class Manifests:
         records = ((tag, depot.tag_record(name, tag)) for tag in depot.tags(name))
         return [tag for tag, record in records if record is not None and record.digest == digest]
 
-    def delete_repository(self, name: str) -> None:
+    def delete_repository(self, name: str, may_delete: Callable[[list[str]], None] = lambda _: None) -> None:
         """All manifests, tags, referrers and blobs of a repository; the collector frees what no other one has."""
         depot = self._depot
         with depot.lock(name):
             depot.require_repository(name)
+            may_delete(depot.tags(name))
             for entry in depot.records.children(depot.home(name)):
                 if entry[0] == "_":
                     depot.records.delete_tree(depot.home(name) + entry)

@@ -83,7 +83,7 @@ def envelope(event: Event, *, references: bool) -> dict[str, Any]:
             "digest": str(event.digest),
             "size": event.size,
             "length": event.size,
-            "url": f"http://{event.host}/v2/{event.repository}/{kind}/{event.digest}",
+            "url": f"{event.base}/v2/{event.repository}/{kind}/{event.digest}",
         }
     if event.tag:
         target["tag"] = event.tag

@@ -1,5 +1,6 @@
 """Manifests and discovery: end-3, end-7, end-8a, end-8b, end-9, end-12a, end-12b, and the catalog of Distribution."""
 
+import functools
 from collections.abc import Iterator
 from itertools import islice
 
@@ -76,9 +77,8 @@ async def delete(service: Service, exchange: Exchange) -> web.StreamResponse:
     reference = names.reference(exchange.argument)
     repository = exchange.repository
     if isinstance(reference, Digest):
-        tags = await run_blocking(service.manifests.tags_of, repository, reference)
-        service.refuse_immutable(repository, tags)
-        await run_blocking(service.manifests.delete, repository, reference)
+        may_delete = functools.partial(service.refuse_immutable, repository)
+        tags = await run_blocking(service.manifests.delete, repository, reference, may_delete)
         exchange.tell("delete", digest=reference, detail=f"with tags {', '.join(tags)}" if tags else "")
     else:
         service.refuse_immutable(repository, [reference])
@@ -92,8 +92,8 @@ async def delete_repository(service: Service, exchange: Exchange) -> web.StreamR
     """Ours: DELETE /v2/<name>/_gantry/repository."""
     service.need_delete(exchange)
     repository = exchange.repository
-    service.refuse_immutable(repository, await run_blocking(service.depot.tags, repository))
-    await run_blocking(service.manifests.delete_repository, repository)
+    may_delete = functools.partial(service.refuse_immutable, repository)
+    await run_blocking(service.manifests.delete_repository, repository, may_delete)
     service.quotas.forget()
     exchange.tell("delete", detail="the whole repository")
     return web.Response(status=202)

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -378,6 +379,19 @@ async def test_quota(storage: str) -> None:
         assert (await client.push_blob("team/a", BLOB))["size"] == len(BLOB)  # it has it already
         await client("DELETE", f"/v2/team/a/blobs/{sha256(BLOB)}")
         await client.push_blob("team/b", BLOB)
+
+
+async def test_stale_uploads_are_purged(files: str) -> None:
+    async with plain(files) as client:
+        uploads = client.registry.service.uploads
+        old, young = [(await client("POST", "/v2/a/blobs/uploads/")).headers["Location"] for _ in range(2)]
+        [file] = [path for path in uploads.old(-10) if path.name.startswith(old.rpartition("/")[2])]
+        os.utime(file, (0, 0))
+        with uploads.claimed(old.rpartition("/")[2]):
+            assert uploads.purge(3600) == 0
+        assert uploads.purge(3600) == 1
+        assert (await client("GET", old)).code == "BLOB_UPLOAD_UNKNOWN"
+        assert (await client("GET", young)).status == 204
 
 
 # ------------------------------------------------------------------------------------- who is told

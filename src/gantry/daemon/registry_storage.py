@@ -40,7 +40,6 @@ class FileBlobs(BlobStore):
         try:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            path.chmod(0o600)
             os.utime(path)
             path.rename(target)
         except OSError as error:

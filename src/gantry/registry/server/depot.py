@@ -72,6 +72,15 @@ class Depot:
             self.blobs.renew(digest)
             self.records.put(self.blob_key(name, digest), b"")
 
+    def take_blob(self, name: str, path: Path, digest: Digest) -> None:
+        """Give a repository the blob in a staged file, whose digest was checked. The repository's lock is held."""
+        with self.blob_lock(digest):
+            try:
+                self.blobs.renew(digest)
+            except NotFound:
+                self.blobs.adopt(path, digest)
+            self.records.put(self.blob_key(name, digest), b"")
+
     # ------------------------------------------------------------------------------------ keys
 
     @staticmethod

@@ -36,6 +36,9 @@ class FileRecords:
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
+        if not data and path.exists():
+            self.renew(key)
+            return
         temporary = self._new / secrets.token_hex(8)
         try:
             with temporary.open("xb") as file:

@@ -136,5 +136,5 @@ class Registry:
                     old = await run_blocking(self.service.uploads.old, float(purging.age))
                     log.info("would purge %d uploads (dryrun)", len(old))
                 elif purged := await run_blocking(self.service.uploads.purge, float(purging.age)):
-                    log.info("purged %d uploads that nobody went on with", len(purged))
+                    log.info("purged %d uploads that nobody went on with", purged)
             await asyncio.sleep(max(60.0, float(purging.interval)))

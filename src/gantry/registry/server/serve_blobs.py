@@ -78,7 +78,7 @@ async def start(service: Service, exchange: Exchange) -> web.StreamResponse:
     session = await run_blocking(service.uploads.start, exchange.repository)
     if digest is None:
         return _progress(exchange, session, 202)
-    with service.uploads.claimed(session):
+    with service.uploads.claimed(session.id):
         try:
             session = await _receive(service, exchange, session)
         except ClientGone:
@@ -109,8 +109,7 @@ async def status(service: Service, exchange: Exchange) -> web.StreamResponse:
 async def patch(service: Service, exchange: Exchange) -> web.StreamResponse:
     """end-5: a chunk with Content-Range, or a stream of bytes without."""
     service.need_write(exchange, Action.PUSH, Action.CREATE)
-    session = await _session(service, exchange)
-    with service.uploads.claimed(session):
+    with service.uploads.claimed(names.upload(exchange.argument)):
         session = await _receive(service, exchange, await _session(service, exchange))
     return _progress(exchange, session, 202)
 
@@ -119,8 +118,7 @@ async def finish(service: Service, exchange: Exchange) -> web.StreamResponse:
     """end-6: the rest of the bytes, perhaps none, and the digest."""
     service.need_write(exchange, Action.PUSH, Action.CREATE)
     digest = names.digest(exchange.request.query.get("digest", ""))
-    session = await _session(service, exchange)
-    with service.uploads.claimed(session):
+    with service.uploads.claimed(names.upload(exchange.argument)):
         session = await _receive(service, exchange, await _session(service, exchange))
         info = await run_blocking(service.uploads.finish, session, digest, service.room(exchange))
     return _created(exchange, info)
@@ -129,9 +127,8 @@ async def finish(service: Service, exchange: Exchange) -> web.StreamResponse:
 async def cancel(service: Service, exchange: Exchange) -> web.StreamResponse:
     """DELETE of an upload, which Distribution offers."""
     service.need_write(exchange, Action.PUSH, Action.CREATE)
-    session = await _session(service, exchange)
-    with service.uploads.claimed(session):
-        await run_blocking(service.uploads.cancel, session)
+    with service.uploads.claimed(names.upload(exchange.argument)):
+        await run_blocking(service.uploads.cancel, await _session(service, exchange))
     return web.Response(status=204)
 
 

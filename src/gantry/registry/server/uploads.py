@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gantry.errors import Internal, NotFound
+from gantry.errors import Internal
 from gantry.model.digest import Digest
 from gantry.ports import BlobInfo
 from gantry.registry.server.depot import Depot
@@ -34,10 +34,6 @@ class Session(msgspec.Struct, frozen=True):
     size: int
 
 
-class _Facts(msgspec.Struct, frozen=True):
-    repository: str
-
-
 class Uploads:
     """All sessions. The bytes are hashed while they come; after a restart they are read once more."""
 
@@ -51,41 +47,35 @@ class Uploads:
 
     def start(self, repository: str) -> Session:
         """end-4a."""
-        identifier = uuid.uuid4().hex
-        facts = self._facts_path(identifier)
-        temporary = facts.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(_Facts(repository)))
-        self._data_path(identifier).touch(mode=0o600)
-        temporary.rename(facts)
-        return Session(identifier, repository, 0)
+        session = Session(uuid.uuid4().hex, repository, 0)
+        self._path(session).touch(mode=0o600)
+        return session
 
     def find(self, repository: str, identifier: str) -> Session:
         """end-13; an upload is only known in its own repository."""
+        session = Session(identifier, repository, 0)
         try:
-            facts = msgspec.json.decode(self._facts_path(identifier).read_bytes(), type=_Facts)
-            size = self._data_path(identifier).stat().st_size
-        except (FileNotFoundError, msgspec.DecodeError):
+            size = self._path(session).stat().st_size
+        except FileNotFoundError:
             raise RegistryError("BLOB_UPLOAD_UNKNOWN", identifier) from None
-        if facts.repository != repository:
-            raise RegistryError("BLOB_UPLOAD_UNKNOWN", identifier)
         return Session(identifier, repository, size)
 
     @contextmanager
-    def claimed(self, session: Session) -> Iterator[None]:
+    def claimed(self, identifier: str) -> Iterator[None]:
         """One request at a time may change an upload."""
         with self._lock:
-            if session.id in self._busy:
+            if identifier in self._busy:
                 raise RegistryError("BLOB_UPLOAD_INVALID", "another request is writing to this upload", status=409)
-            self._busy.add(session.id)
+            self._busy.add(identifier)
         try:
             yield
         finally:
             with self._lock:
-                self._busy.discard(session.id)
+                self._busy.discard(identifier)
 
     def append(self, session: Session, data: bytes) -> Session:
         """Add bytes at the end; the session as it is then."""
-        path = self._data_path(session.id)
+        path = self._path(session)
         try:
             with path.open("r+b", buffering=0) as file:
                 file.seek(session.size)
@@ -114,18 +104,14 @@ class Uploads:
 
         `may_grow(bytes)` raises where the repository has no room; it is asked under the repository's lock.
         """
-        path = self._data_path(session.id)
+        path = self._path(session)
         if self._digest(session, digest.algorithm) != digest:
             self.cancel(session)
             raise RegistryError("DIGEST_INVALID", f"the content is not {digest}")
         depot = self._depot
         with depot.lock(session.repository):
             may_grow(0 if depot.exists(depot.blob_key(session.repository, digest)) else session.size)
-            try:
-                depot.link_blob(session.repository, digest)
-            except NotFound:
-                depot.blobs.adopt(path, digest)
-                depot.link_blob(session.repository, digest)
+            depot.take_blob(session.repository, path, digest)
         self.cancel(session)
         return BlobInfo(digest, session.size, time.time_ns())
 
@@ -133,42 +119,39 @@ class Uploads:
         """Forget an upload and its bytes."""
         with self._lock:
             self._hashes.pop(session.id, None)
-        self._facts_path(session.id).unlink(missing_ok=True)
-        self._data_path(session.id).unlink(missing_ok=True)
+        self._path(session).unlink(missing_ok=True)
 
-    def old(self, age: float) -> list[str]:
-        """The ids of uploads that nobody has written to for `age` seconds."""
+    def old(self, age: float) -> list[Path]:
+        """The files of uploads that nobody has written to for `age` seconds."""
         limit = time.time() - age
-        found = set()
+        found = []
         for path in self._directory.iterdir():
             try:
                 young = path.stat().st_mtime >= limit
             except FileNotFoundError:
                 continue
-            # an upload is as young as its data; its other file is only looked at where there is no data
-            if not young and (path.suffix == ".data" or not self._data_path(path.stem).exists()):
-                found.add(path.stem)
-        return sorted(found - self._busy)
+            if not young and path.name[:32] not in self._busy:
+                found.append(path)
+        return found
 
-    def purge(self, age: float) -> list[str]:
-        """Remove the old uploads; their ids."""
-        purged = self.old(age)
-        for identifier in purged:
-            self.cancel(Session(identifier, "", 0))
-        return purged
+    def purge(self, age: float) -> int:
+        """Remove the old uploads; how many."""
+        found = self.old(age)
+        for path in found:
+            path.unlink(missing_ok=True)
+        return len(found)
 
     def _digest(self, session: Session, algorithm: str) -> str:
         with self._lock:
             at, hasher = self._hashes.get(session.id, (0, None))
         if hasher is None or at != session.size or algorithm != "sha256":
             hasher = hashlib.new(algorithm)
-            with self._data_path(session.id).open("rb", buffering=0) as file:
+            with self._path(session).open("rb", buffering=0) as file:
                 while block := file.read(_BLOCK):
                     hasher.update(block)
         return f"{algorithm}:{hasher.hexdigest()}"
 
-    def _data_path(self, identifier: str) -> Path:
-        return self._directory / f"{identifier}.data"
-
-    def _facts_path(self, identifier: str) -> Path:
-        return self._directory / f"{identifier}.json"
+    def _path(self, session: Session) -> Path:
+        """A file's name says which repository it is for, so that there is nothing else to keep about an upload."""
+        home = hashlib.sha256(session.repository.encode()).hexdigest()[:32]
+        return self._directory / f"{session.id}-{home}"

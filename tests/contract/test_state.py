@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gantry.errors import Conflict
+from gantry.errors import Conflict, Internal
 from gantry.ports import State, Table
 from gantry.store.state import SQLiteState
 
@@ -153,3 +153,12 @@ def test_it_is_there_again_and_older_records_are_read(make: Make, tmp_path: Path
     with second.view() as tx:
         assert tx.get(Table("thing", ThingOfTomorrow), "1") == ThingOfTomorrow("1", "a", 7)
     second.close()
+
+
+def test_a_record_of_another_version_is_named(make: Make, tmp_path: Path) -> None:
+    other = Table("thing", dict)
+    state = make(tmp_path / "state.db")
+    with state.update() as tx:
+        tx.put(other, "k", {"name": ["not", "a", "string"], "value": "neither"})
+    with pytest.raises(Internal, match=r"a record of thing is not this version's: .*"), state.view() as tx:
+        tx.get(THINGS, "k")

@@ -213,3 +213,13 @@ def test_stages_without_cache(gantry: Client, tmp_path: Path) -> None:
     said = gantry.out("build", "--no-cache-filter", "one", str(tmp_path))
     ran = [step.splitlines()[0] for step in said.split("Step ") if "Running in" in step]
     assert ran == ["2/5 : RUN echo a > /a"]
+
+
+def test_a_failed_step_is_explained(gantry: Client, tmp_path: Path) -> None:
+    write(tmp_path, {"Dockerfile": "FROM busybox\nRUN echo made > /made\nRUN echo said && exit 5\n"})
+    done = gantry.run("build", str(tmp_path), check=False)
+    assert done.returncode == 5
+    assert "> 3 | RUN echo said && exit 5" in done.stderr
+    command = done.stderr.partition("before this step: gantry ")[2].splitlines()[0].split()
+    command = [word for word in command if word != "-it"]
+    assert gantry.out(*command, "-c", "cat /made") == "made"

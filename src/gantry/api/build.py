@@ -10,7 +10,7 @@ from gantry.api.query import boolean, filters, integer, json_body
 from gantry.api.routing import Route
 from gantry.api.stream import JSONStream
 from gantry.build.builder import Builder
-from gantry.build.errors import DockerfileError, code_of
+from gantry.build.errors import code_of
 from gantry.build.options import BuildOptions
 from gantry.errors import GantryError, InvalidArgument, Unavailable, Unsupported
 from gantry.model.container import HostConfig
@@ -69,8 +69,8 @@ class _Handlers:
         try:
             await self._builder.build(options, request.content.readany, stream, vertexes=vertexes)
         except GantryError as error:
-            if vertexes and isinstance(error, DockerfileError) and error.excerpt:
-                stream({"source": {"file": error.file, "line": error.line, "excerpt": error.excerpt}})
+            if (vertexes or boolean(request, "explain")) and (where := wire.failure_body(error)):
+                stream({"source": where})
             await stream.fail(error, code_of(error))
         return await stream.finish()
 

@@ -11,7 +11,7 @@ from gantry.build import context as contexts
 from gantry.build.cache import CacheRecord, StepCache
 from gantry.build.cache_mounts import CacheMounts
 from gantry.build.checks import Report, check
-from gantry.build.errors import DockerfileError
+from gantry.build.errors import DockerfileError, StepFailed
 from gantry.build.mount_points import Lent
 from gantry.build.options import BuildOptions
 from gantry.build.parser import parse
@@ -23,6 +23,7 @@ from gantry.build.solver import Solver
 from gantry.build.stage_builder import Tools
 from gantry.build.stages import Stages
 from gantry.build.state import BuildState, key_of
+from gantry.build.trail import Trail
 from gantry.build.variables import Arguments
 from gantry.build.workspace import Workspace
 from gantry.errors import GantryError, InvalidArgument, NotFound, Unavailable
@@ -142,16 +143,19 @@ class Builder:
             self._cache_mounts, Lent(options.secrets, options.agents), self._private,
         )  # fmt: skip
         plan: Plan | None = None
+        trail = Trail(renderer)
         try:
             plan = await Planner(tools, Stages(dockerfile, arguments), self._resolver(options, renderer)).plan()
             renderer.plan(plan.steps)
-            (state,) = await self._solver.solve([plan.target], renderer)
+            (state,) = await self._solver.solve([plan.target], trail)
             if not state.image_id:
                 raise DockerfileError("No image was generated. Is your Dockerfile empty?", numbered=False)
         except GantryError as error:
             renderer.failed()
             if isinstance(error, DockerfileError):
                 error.located(dockerfile.name, dockerfile.source)
+            elif isinstance(error, StepFailed) and plan is not None:
+                trail.explain(error, plan, dockerfile)
             raise
         if unused := arguments.unused():
             renderer.warn(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed")

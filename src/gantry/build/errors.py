@@ -1,5 +1,7 @@
 """What is wrong with a Dockerfile or with one of its steps, and where."""
 
+from collections.abc import Sequence
+
 from gantry.errors import GantryError, InvalidArgument
 
 
@@ -25,11 +27,27 @@ class DockerfileError(InvalidArgument):
 
 
 class StepFailed(InvalidArgument):
-    """A step that did not succeed. `code` is the exit code of its command, 0 where it has none."""
+    """A step that did not succeed. `code` is the exit code of its command, 0 where it has none.
+
+    Where the step stands in a Dockerfile, `file`, `line` and `excerpt` say where, and `image` and `shell` are those of
+    the state before it ("" where that is empty).
+    """
 
     def __init__(self, message: str, *, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+        self.file = ""
+        self.line = 0
+        self.excerpt = ""
+        self.image = ""
+        self.shell: tuple[str, ...] = ()
+
+    def explained(self, file: str, source: str, lines: tuple[int, int], image: str, shell: Sequence[str]) -> None:
+        """Say where it stands, and on what."""
+        self.file, self.line = file, lines[0]
+        if self.line:
+            self.excerpt = excerpt(source, *lines)
+        self.image, self.shell = image, tuple(shell)
 
 
 def excerpt(source: str, start: int, end: int, around: int = 3) -> str:

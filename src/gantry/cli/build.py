@@ -53,7 +53,10 @@ def _run(ctx: Context, args: Arguments) -> int:
         quiet, live = True, False  # standard output is the archive's
     source = open_source(args.positional[0], args.string("file"))
     lent = _lent(ctx, args)
-    query = _query(ctx, args, source) | lent.query
+    query = _query(ctx, args, source) | lent.query | {"explain": True}
+    on_failure = args.string("on-failure")
+    if on_failure not in ("none", "shell"):
+        raise CommandError(f'invalid value for --on-failure: "{on_failure}": it is none or shell')
     if live or progress == "rawjson":
         query["progress"] = "vertex"
     messages = ctx.client.messages(
@@ -66,12 +69,18 @@ def _run(ctx: Context, args: Arguments) -> int:
         headers={"X-Registry-Config": all_header(ctx.config)},
         content_type="application/x-tar",
     )
+    failure: dict[str, Any] = {}
     try:
         if progress == "rawjson":
             image = _raw(ctx, messages)
         else:
-            image = _show(ctx, messages, quiet=quiet, live=live, silent=any(output.to_stdout for output in outputs))
+            silent = any(output.to_stdout for output in outputs)
+            image = _show(ctx, _watched(messages, failure, live=live), quiet=quiet, live=live, silent=silent)
     except StreamError as error:
+        if failure:
+            from gantry.cli.build_failure import explain
+
+            explain(ctx, failure, error.message, shown=live, shell=on_failure == "shell")
         raise CommandError(error.message, error.code or 1) from error
     if iidfile:
         if not image:
@@ -82,6 +91,16 @@ def _run(ctx: Context, args: Arguments) -> int:
     for output in outputs:
         output.write(ctx, image)
     return 0
+
+
+def _watched(messages: Iterator[dict[str, Any]], failure: dict[str, Any], *, live: bool) -> Iterator[dict[str, Any]]:
+    """The messages; what says where the build failed is kept, and a live display sees it too."""
+    for message in messages:
+        if "source" in message:
+            failure.update(message["source"])
+            if not live:
+                continue
+        yield message
 
 
 def _raw(ctx: Context, messages: Iterator[dict[str, Any]]) -> str:
@@ -311,6 +330,7 @@ COMMAND = Command(
         boolean("load", "", "Shorthand for --output=type=docker"),
         string("metadata-file", "", "Write build result metadata to a file"),
         strings("no-cache-filter", "", "Do not cache specified stages"),
+        string("on-failure", "", 'What to do when a step fails ("none", "shell")', default="none"),
         strings("output", "o", 'Output destination (format: "type=local,dest=path")'),
         boolean("push", "", "Shorthand for --output=type=registry"),
         string("isolation", "", "Container isolation technology"),

@@ -149,6 +149,7 @@ class LiveDisplay:
     def _source(self, source: Mapping[str, Any]) -> None:
         self._failure.append(f"{visible(str(source.get('file') or 'Dockerfile'))}:{source.get('line')}")
         self._failure += [visible(line) for line in str(source.get("excerpt") or "").splitlines()]
+        self._failure += look_around(source)
 
     # ------------------------------------------------------------------------------ drawing
 
@@ -204,6 +205,15 @@ class LiveDisplay:
 
     def _write(self, text: str) -> None:
         self._out.write(text)
+
+
+def look_around(source: Mapping[str, Any]) -> list[str]:
+    """How to get into the state before the step that failed, where there is one."""
+    image, shell = str(source.get("image") or ""), source.get("shell") or ["/bin/sh"]
+    if not image:
+        return []
+    short = image.removeprefix("sha256:")[:12]
+    return ["", f"To look around in the state before this step: gantry run -it --rm --entrypoint {shell[0]} {short}"]
 
 
 def visible(line: str) -> str:

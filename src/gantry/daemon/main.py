@@ -143,6 +143,8 @@ async def _first(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
         done = task.done()
     for failure in failures:
         raise failure
+    if done and not task.cancelled() and (error := task.exception()) is not None:
+        raise error  # a daemon that is half started must not serve
     return done
 
 

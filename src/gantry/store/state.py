@@ -101,7 +101,10 @@ class SQLiteTransaction:
         decoder = self._decoders.get(table.name)
         if decoder is None:
             decoder = self._decoders[table.name] = msgspec.json.Decoder(table.type)
-        return decoder.decode(data)
+        try:
+            return decoder.decode(data)
+        except msgspec.MsgspecError as error:
+            raise Internal(f"state: a record of {table.name} is not this version's: {error}") from error
 
     def _one(self, table: Table, column: str, value: str) -> Any | None:
         query = f"SELECT json FROM records WHERE kind = ? AND {column} = ?"  # noqa: S608 - column is one of two literals

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gantry.errors import InvalidArgument
+from gantry.errors import GantryError, InvalidArgument
 from gantry.model.container import Ulimit
 
 _HUB = frozenset({"https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"})
@@ -84,6 +84,15 @@ def check_body(findings: Sequence[Any], name: str, source: str, *, failing: bool
         "sources": [{"filename": name, "language": "Dockerfile", "data": base64.b64encode(source.encode()).decode()}],
         "failing": failing,
     }
+
+
+def failure_body(error: GantryError) -> dict[str, Any]:
+    """Where a build failed, for `gantry build`; empty where no line is to blame."""
+    excerpt: str = getattr(error, "excerpt", "")
+    if not excerpt:
+        return {}
+    names = ("file", "line", "excerpt", "image", "shell")
+    return {name: value for name in names if (value := getattr(error, name, None))}
 
 
 def prune_body(keys: list[str], reclaimed: int) -> dict[str, Any]:

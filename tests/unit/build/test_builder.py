@@ -375,3 +375,13 @@ async def test_modes_survive(shop: Workshop, build: Bench) -> None:
     )
     assert stat.S_IMODE((shop.files(image) / "d" / "f").stat().st_mode) == 0o644
     assert stat.S_IMODE((shop.files(image) / "f").stat().st_mode) == 0o4711
+
+
+async def test_a_failed_step_says_where_it_stands_and_on_what(shop: Workshop, build: Bench) -> None:
+    shop.runtime.commands["bad"] = lambda root, env, args: (3, b"", b"")
+    with pytest.raises(StepFailed) as caught:
+        await build("FROM busybox\nENV A=1\nRUN bad\n")
+    error = caught.value
+    assert (error.file, error.line, error.code, error.shell) == ("Dockerfile", 3, 3, ("/bin/sh", "-c"))
+    assert "> 3 | RUN bad" in error.excerpt
+    assert (await shop.images.get(error.image)).config.env[-1] == "A=1"  # type: ignore[index]

@@ -73,6 +73,7 @@ class Daemon:
         self.log = directory / "gantryd.log"
         self._options = options
         self.environment: dict[str, str] = {}
+        self.prefix: tuple[str, ...] = ()  # a program that starts it, such as unshare(1)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -84,6 +85,10 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         configuration = self.directory / "daemon.json"
@@ -92,6 +97,7 @@ class Daemon:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self.prefix,
                     str(BIN / "gantryd"),
                     "--host", self.host,
                     "--data-root", str(self.data_root),

@@ -79,7 +79,7 @@ class _Look:
         top = Path("/sys/fs/cgroup")
         groups = [path.parent for path in top.glob(f"*{self._instance.cgroup_parent}/*/cgroup.procs")]
         groups += [path.parent for path in top.glob(f"{self._instance.cgroup_parent[1:]}/*/cgroup.procs")]
-        return {path.name for path in groups if path.name != "monitors"}
+        return {path.name for path in groups if path.name not in ("monitors", "resolver")}
 
     def _mounts(self) -> set[str]:
         """By the identifier in the path of what is mounted below our directories, in the daemon's namespace."""

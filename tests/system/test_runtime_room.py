@@ -75,6 +75,32 @@ else:
                 pytest.skip("runc is not installed")
             return lambda *args, **fields: Room(_INSTANCE).spec(*args, runtime="runc", **fields)
 
+    async def test_a_runtime_that_hangs_is_killed(spec: Make, tmp_path: Path) -> None:
+        odd = tmp_path / "odd-runtime"
+        hangs = tmp_path / "hangs"
+        odd.write_text(
+            f'#!/bin/sh\nif [ -e {hangs} ]; then case "$*" in *create*) sleep 1000;; esac; fi\n'
+            f'exec {shutil.which("runc") or shutil.which("crun")} "$@"\n'
+        )
+        odd.chmod(0o755)
+        manager = RuntimeManager.open(_INSTANCE, runtimes={"odd": (str(odd), ())}, patience=0.5)
+        hangs.touch()
+        made = spec("true", runtime="odd")
+        try:
+            with pytest.raises(GantryError, match=r"within 0\.5 seconds"):
+                await manager.create(made)
+            assert await manager.state(made.id) is None
+            listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+            assert str(odd) not in listed, "neither it nor its monitor is left"
+            hangs.unlink()
+            again = spec("true", runtime="odd")
+            await manager.create(again)
+            await manager.start(again.id)
+            assert (await manager.wait(again.id)).code == 0
+            await manager.delete(again.id)
+        finally:
+            await manager.close()
+
     async def shell(runtime: RuntimeManager, spec: Make, script: str, **fields: object) -> str:
         code, found = await run(runtime, spec("sh", "-c", script, **fields))
         assert (code, found[2]) == (0, b"")

@@ -40,6 +40,11 @@ class Book:
         self.leaving = {each.key: each for each in endpoints if each.endpoint.container_id not in living}
         self._cursors = {(each.network_id, each.net): each.last for each in cursors}
 
+    def leave(self, stale: Iterable[EndpointRecord]) -> None:
+        """These endpoints have no interface any more, though their containers live."""
+        for each in stale:
+            self.leaving[each.key] = self.endpoints.pop(each.key)
+
     def find(self, name_or_id: str) -> NetworkRecord:
         """By id, name, or the beginning of an id; raises NotFound, InvalidArgument where several ids begin so."""
         if found := self.networks.get(name_or_id) or self.named(name_or_id):

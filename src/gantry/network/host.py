@@ -26,6 +26,7 @@ from gantry.network.records import NetworkRecord
 from gantry.network.resolver import open_sockets
 from gantry.network.sandbox import Sandboxes
 from gantry.network.settings import NetworkSettings
+from gantry.network.stale import stale
 from gantry.ports import EndpointRequest, NetworkRequest, State
 from gantry.trace import span
 
@@ -62,6 +63,7 @@ class HostNetworks:
         self._settings.validate()
         alive = set(running)
         await self._book.load(alive)
+        self._book.leave(await run_blocking(stale, self._sandboxes, list(self._book.endpoints.values())))
         for container_id in await run_blocking(self._sandboxes.existing):
             if container_id not in alive:
                 await run_blocking(self._sandboxes.close, container_id)

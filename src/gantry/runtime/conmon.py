@@ -8,6 +8,7 @@ socket (SEQPACKET: one byte for the stream, then data), the `ctl` fifo (terminal
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -163,7 +164,9 @@ class Conmon:
             os.write(self._start, b"\0")
 
     def kill(self) -> None:
-        """End conmon, which without an answer is about to end itself, and take its status (blocking)."""
+        """End conmon, and a runtime of it that hangs, and take its status (blocking)."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # it leads a session of its own
         self.process.kill()
         self.process.wait()
 

@@ -1,5 +1,6 @@
 """From a specification to waiting processes, and from ended processes to nothing: the steps that block."""
 
+import asyncio
 import errno
 import logging
 from collections.abc import Mapping
@@ -40,13 +41,17 @@ class Launcher:
         runtimes: Mapping[str, RuntimeInfo],
         default: str,
         monitor: str,
+        *,
+        patience: float = 60.0,
     ) -> None:
+        """`patience` is how long a runtime may take to make a process, in seconds."""
         self.host = host
         self.infos = dict(runtimes)
         self.default = default
         self._instance = instance
         self._hierarchies = hierarchies
         self._monitor = monitor
+        self._patience = patience
         self._boot = boot_id()
         self._filters = FilterCache()
         self._leave = hierarchies.foreign_groups()
@@ -139,7 +144,13 @@ class Launcher:
     async def answer(self, bundle: Bundle, monitor: Conmon) -> Run:
         """Wait for the runtime's answer and write the processes down; raises RuntimeFailed."""
         try:
-            pid = await monitor.process_id()
+            async with asyncio.timeout(self._patience):
+                pid = await monitor.process_id()
+        except TimeoutError:
+            await run_blocking(monitor.kill)
+            raise Internal(
+                f"the runtime did not make the process within {self._patience:g} seconds: it has been killed"
+            ) from None
         except BaseException:
             await run_blocking(monitor.kill)
             raise

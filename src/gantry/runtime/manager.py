@@ -58,17 +58,23 @@ class RuntimeManager:
         default_runtime: str = "",
         runtimes: Mapping[str, tuple[str, tuple[str, ...]]] | None = None,
         cdi_directories: tuple[str, ...] = cdi.DIRECTORIES,
+        patience: float = 60.0,
     ) -> "RuntimeManager":
         """Probe this machine (blocking; some tens of milliseconds the first time, then cached).
 
-        `runtimes` are further ones by name: (path, arguments). A missing part is no error here: what needs
+        `patience` is how long a runtime may take to make a process, in seconds. `runtimes` are further ones by name:
+        (path, arguments). A missing part is no error here: what needs
         it says so.
         """
         hierarchies = Hierarchies.find()
         infos = probe.probe_all(instance, hierarchies, runtimes or {})
         default = probe.choose(infos, default_runtime)
         host = msgspec.structs.replace(facts.probe(hierarchies), cdi_directories=cdi_directories)
-        return cls(instance, hierarchies, Launcher(instance, hierarchies, host, infos, default, find_program("conmon")))
+        return cls(
+            instance,
+            hierarchies,
+            Launcher(instance, hierarchies, host, infos, default, find_program("conmon"), patience=patience),
+        )
 
     async def close(self) -> None:
         """Stop watching; every container goes on."""
@@ -115,9 +121,9 @@ class RuntimeManager:
         runtime = self._launcher.runtime(task.intent.runtime)
 
         def release() -> None:
-            task.bundle.mark_started()
-            faults.point("task.marked")
             runtime.start(container_id)
+            faults.point("task.released")
+            task.bundle.mark_started()
 
         with span("start"):
             await run_blocking(release)

@@ -94,6 +94,7 @@ class BlobStore:
         path.chmod(0o600)
         path.rename(self.path(digest))
         os.utime(self.path(digest))  # for the collector, it has been made now
+        sync_directory(self.path(digest).parent)
         return self.stat(digest)
 
     def partials(self) -> int:
@@ -131,8 +132,17 @@ class BlobStore:
             return writer.commit()
 
 
+def sync_directory(directory: Path) -> None:
+    """Make a rename into `directory` survive a power cut (blocking)."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class FileWriter:
-    """Implements `ports.BlobWriter`: hashes while it writes, publishes by rename after fsync."""
+    """Implements `ports.BlobWriter`: hashes while it writes, publishes by rename after fsync of both."""
 
     def __init__(self, path: Path, store: BlobStore) -> None:
         self._path = path
@@ -143,8 +153,10 @@ class FileWriter:
         self._done = False
 
     def write(self, data: bytes | memoryview) -> int:
+        rest = memoryview(data)
         try:
-            self._file.write(data)
+            while rest:  # the kernel may take a part, for example where the disk is nearly full
+                rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise Internal(f"write {self._path}: no space left on device") from error
@@ -159,16 +171,18 @@ class FileWriter:
             raise InvalidArgument(f"unexpected commit size {self._size}, expected {size}: failed precondition")
         if digest and digest != actual:
             raise InvalidArgument(f"unexpected commit digest {actual}, expected {digest}: failed precondition")
+        place = self._store.path(actual)
         try:
             os.fsync(self._file.fileno())
+            self._file.close()
+            self._path.chmod(0o600)
+            faults.point("blob.written")
+            self._path.rename(place)
+            faults.point("blob.named")
+            self._done = True
+            sync_directory(place.parent)
         except OSError as error:
-            raise Internal(f"write {self._path}: {error.strerror}") from error
-        self._file.close()
-        self._path.chmod(0o600)
-        faults.point("blob.written")
-        self._path.rename(self._store.path(actual))
-        faults.point("blob.named")
-        self._done = True
+            raise Internal(f"write {place}: {error.strerror}") from error
         return self._store.stat(actual)
 
     def __enter__(self) -> Self:

@@ -4,6 +4,7 @@ Methods that are `def` block (short disk or system calls) and are called through
 from asynchronous code; methods that are `async def` never block the event loop.
 """
 
+import socket
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
@@ -495,6 +496,10 @@ class TaskFacts(Protocol):
 
     def root(self, container_id: str) -> Path | None:
         """The running container's root directory as this process sees it, None where it does not run."""
+        ...
+
+    async def socket(self, container_id: str, family: int) -> socket.socket:
+        """A TCP socket, not connected yet, in the running container's network; NotFound where it does not run."""
         ...
 
     def runtimes(self) -> dict[str, RuntimeInfo]: ...

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 from gantry.build.instructions import Healthcheck
+from gantry.model.golang import go_duration
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -35,25 +36,3 @@ def healthcheck(check: Healthcheck) -> str:
         go_duration(value) for value in (check.interval, check.timeout, check.start_period, check.start_interval)
     )
     return f"HEALTHCHECK &{{{plain(check.test)} {durations} {check.retries}}}"
-
-
-def go_duration(nanoseconds: int) -> str:
-    """Go's `time.Duration` as text."""
-    if nanoseconds == 0:
-        return "0s"
-    if nanoseconds < 1_000_000_000:
-        for unit, size in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)):
-            if nanoseconds >= size:
-                return f"{_trim(nanoseconds, size)}{unit}"
-    minutes, rest = divmod(nanoseconds, 60_000_000_000)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{_trim(rest, 1_000_000_000)}s"
-    if hours:
-        return f"{hours}h{minutes}m{seconds}"
-    return f"{minutes}m{seconds}" if minutes else seconds
-
-
-def _trim(value: int, size: int) -> str:
-    whole, part = divmod(value, size)
-    digits = f"{part:0{len(str(size)) - 1}d}".rstrip("0") if size > 1 else ""
-    return f"{whole}.{digits}" if digits else str(whole)

@@ -81,11 +81,18 @@ def _config(args: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _health(args: Arguments) -> dict[str, Any] | None:
     names = ("health-interval", "health-timeout", "health-start-period", "health-start-interval", "health-retries")
+    tests = [
+        (kind, args[name])
+        for kind, name in (("CMD-SHELL", "health-cmd"), ("HTTP", "health-http"), ("TCP", "health-tcp"))
+        if args[name]
+    ]
     if args.boolean("no-healthcheck"):
-        if args["health-cmd"] or any(args[name] for name in names):
+        if tests or args["health-on-failure"] or any(args[name] for name in names):
             raise StartError("--no-healthcheck conflicts with --health-* options")
         return {"Test": ["NONE"]}
-    if not args["health-cmd"] and not any(args[name] for name in names):
+    if len(tests) > 1:
+        raise StartError("only one of --health-cmd, --health-http and --health-tcp can be given")
+    if not tests and not args["health-on-failure"] and not any(args[name] for name in names):
         return None
     for name in names:
         if args[name] < 0:
@@ -93,12 +100,13 @@ def _health(args: Arguments) -> dict[str, Any] | None:
     health: dict[str, Any] = {}
     _set(
         health,
-        Test=["CMD-SHELL", args["health-cmd"]] if args["health-cmd"] else None,
+        Test=list(tests[0]) if tests else None,
         Interval=args["health-interval"],
         Timeout=args["health-timeout"],
         StartPeriod=args["health-start-period"],
         StartInterval=args["health-start-interval"],
         Retries=args["health-retries"],
+        OnFailure=args["health-on-failure"],
     )
     return health
 

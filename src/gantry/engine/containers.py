@@ -14,6 +14,7 @@ from gantry.engine.execs import Execs
 from gantry.engine.health import Health
 from gantry.engine.lifecycle import Lifecycle, must_run
 from gantry.engine.merge import merge_config
+from gantry.engine.probes import Probes
 from gantry.engine.processes import processes
 from gantry.engine.registry import Registry
 from gantry.engine.update import updated
@@ -57,7 +58,7 @@ class Containers:
         self._facts = facts
         self._networks = networks
         self._logs = logs
-        self._health = Health(lifecycle, execs)
+        self._health = Health(lifecycle, Probes(execs, facts))
         lifecycle.on_running = self._running
         lifecycle.before_start = logs.prepare
         lifecycle.before_removal = logs.drain

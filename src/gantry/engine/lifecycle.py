@@ -199,6 +199,7 @@ class Lifecycle:
             lambda c: c.replace(sandbox=None).transition(
                 Phase.RESTARTING if again else Phase.EXITED,
                 pid=0, exit_code=status.code, finished_at=status.at, oom_killed=status.oom_killed, thaw=False,
+                health=c.status.health and {**c.status.health, "Status": "unhealthy"},  # as Docker says it
                 restart_count=c.status.restart_count + again,
             ),
         )  # fmt: skip
@@ -272,6 +273,11 @@ class Lifecycle:
         if ends and container.status.phase == Phase.PAUSED:
             with suppress(GantryError):  # it ended, or somebody was faster
                 await self.unpause(container)
+
+    async def strike(self, container: Container) -> None:
+        """SIGKILL as an accident: the restart policy says what follows. Conflict where nothing runs."""
+        await self.runtime.kill(container.id, _SIGKILL)
+        self.publish(container, "kill", signal=str(_SIGKILL))
 
     async def stop(self, container: Container, timeout: int | None, text: str = "") -> None:  # noqa: ASYNC109
         """SIGTERM (or the container's own signal), then SIGKILL; NotModified where it does not run."""

@@ -9,6 +9,7 @@ from collections.abc import Collection
 import msgspec
 
 from gantry.engine.merge import parse_signal
+from gantry.engine.probes import probe_target
 from gantry.engine.resources import check_resources, resource_defaults
 from gantry.errors import InvalidArgument
 from gantry.model import log_options
@@ -45,11 +46,12 @@ def check_config(config: ContainerConfig) -> ContainerConfig:
         config = msgspec.structs.replace(config, working_dir=cleaned)
     parse_signal(config.stop_signal)
     if config.healthcheck is not None:
-        _check_health(config.healthcheck)
+        _check_health(config)
     return config
 
 
-def _check_health(health: HealthConfig) -> None:
+def _check_health(config: ContainerConfig) -> None:
+    health = config.healthcheck or HealthConfig()
     for name, value in (
         ("Interval", health.interval),
         ("Timeout", health.timeout),
@@ -60,6 +62,9 @@ def _check_health(health: HealthConfig) -> None:
             raise InvalidArgument(f"{name} in Healthcheck cannot be less than 1ms")
     if health.retries < 0:
         raise InvalidArgument("Retries in Healthcheck cannot be negative")
+    if health.on_failure not in ("", "none", "restart", "stop", "kill"):
+        raise InvalidArgument(f"OnFailure in Healthcheck must be none, restart, stop or kill, not {health.on_failure}")
+    probe_target(config)
 
 
 def check_host(

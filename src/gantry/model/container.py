@@ -17,7 +17,11 @@ Empty = dict[str, Any]  # Go's map[string]struct{}: the values carry nothing
 
 
 class HealthConfig(msgspec.Struct, frozen=True, rename=go_name, omit_defaults=True):
-    """Durations are nanoseconds; 0 inherits."""
+    """Durations are nanoseconds; 0 inherits.
+
+    `test` is Docker's (NONE, CMD, CMD-SHELL), or ours without a process in the container: ["HTTP", URL], ["TCP",
+    "[HOST]:PORT"]. `on_failure` is what is done with an unhealthy container: none (or ""), restart, stop, kill.
+    """
 
     test: list[str] | None = None
     interval: int = 0
@@ -25,6 +29,7 @@ class HealthConfig(msgspec.Struct, frozen=True, rename=go_name, omit_defaults=Tr
     start_period: int = 0
     start_interval: int = 0
     retries: int = 0
+    on_failure: str = ""
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, rename=go_names(domainname="Domainname")):

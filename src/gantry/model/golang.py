@@ -1,4 +1,4 @@
-"""Go's field names for our attributes: `cpu_shares` <-> `CpuShares`, as Docker and OCI spell them."""
+"""What Docker and OCI spell as Go does: field names (`cpu_shares` <-> `CpuShares`) and durations."""
 
 from collections.abc import Callable
 
@@ -43,3 +43,25 @@ def go_name(name: str) -> str:
 def go_names(**special: str) -> Callable[[str], str]:
     """A rename function for `msgspec.Struct` with exceptions of its own: `go_names(id="Id")`."""
     return lambda name: special.get(name) or go_name(name)
+
+
+def go_duration(nanoseconds: int) -> str:
+    """Go's `time.Duration` as text."""
+    if nanoseconds == 0:
+        return "0s"
+    if nanoseconds < 1_000_000_000:
+        for unit, size in (("ms", 1_000_000), ("µs", 1_000), ("ns", 1)):
+            if nanoseconds >= size:
+                return f"{_trim(nanoseconds, size)}{unit}"
+    minutes, rest = divmod(nanoseconds, 60_000_000_000)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{_trim(rest, 1_000_000_000)}s"
+    if hours:
+        return f"{hours}h{minutes}m{seconds}"
+    return f"{minutes}m{seconds}" if minutes else seconds
+
+
+def _trim(value: int, size: int) -> str:
+    whole, part = divmod(value, size)
+    digits = f"{part:0{len(str(size)) - 1}d}".rstrip("0") if size > 1 else ""
+    return f"{whole}.{digits}" if digits else str(whole)

@@ -7,6 +7,7 @@ exec root, so that a new daemon goes on where the last one was killed.
 import asyncio
 import contextlib
 import posixpath
+import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from gantry.model.instance import Instance
 from gantry.model.kernel import KernelLimits
 from gantry.model.task import ExecSpec, ExitStatus, TaskSpec, TaskState
 from gantry.ports import RuntimeInfo
-from gantry.runtime import cdi, conmon, devices, facts, messages, prepare, probe, resources, stats
+from gantry.runtime import cdi, conmon, devices, facts, inside, messages, prepare, probe, resources, stats
 from gantry.runtime.bundle import Bundle, Bundles, Intent, Run, boot_id, find_conmon
 from gantry.runtime.conmon import RuntimeFailed
 from gantry.runtime.launcher import Launcher
@@ -268,6 +269,12 @@ class RuntimeManager:
 
     async def devices(self) -> list[str]:
         return sorted((await run_blocking(cdi.Registry.load, self._launcher.host.cdi_directories)).devices)
+
+    async def socket(self, container_id: str, family: int) -> socket.socket:
+        task = await self._get(container_id)
+        if not task.pid:
+            raise NotFound(f"container {container_id} is not running")
+        return await run_blocking(inside.tcp_socket, task.pid, family)
 
     def root(self, container_id: str) -> Path | None:
         task = self._tasks.get(container_id)

@@ -10,6 +10,7 @@ from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
 from gantry.model.image import HistoryEntry, Image
 from gantry.model.timestamp import parse_rfc3339
+from gantry.wire.healthcheck import parse_healthcheck
 from gantry.wire.versions import MAXIMUM
 
 
@@ -173,7 +174,7 @@ def _change(config: ContainerConfig, name: str, rest: str) -> ContainerConfig:
     if name == "ONBUILD":
         return replace(config, on_build=[*(config.on_build or []), rest])
     if name == "HEALTHCHECK":
-        raise InvalidArgument("HEALTHCHECK is not a valid change command here")
+        return replace(config, healthcheck=parse_healthcheck(rest))
     field = {"STOPSIGNAL": "stop_signal", "USER": "user", "WORKDIR": "working_dir"}[name]
     return replace(config, **{field: rest})
 

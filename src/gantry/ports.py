@@ -564,8 +564,11 @@ class Networks(Protocol):
 
     async def list(self) -> Sequence[Network]: ...
 
-    async def open_sandbox(self, container: Container, *, host: bool) -> Sandbox:
-        """A network namespace (none where `host`) with loopback up, and the three files for /etc."""
+    async def open_sandbox(self, container: Container, *, host: bool, hosts: Sequence[tuple[str, str]] = ()) -> Sandbox:
+        """A network namespace (none where `host`) with loopback up, and the three files for /etc.
+
+        `hosts` are further lines of /etc/hosts: an address, and the names behind it.
+        """
         ...
 
     async def attach(self, container: Container, network: Network, request: EndpointRequest) -> Endpoint:
@@ -579,6 +582,18 @@ class Networks(Protocol):
         ...
 
     async def endpoints(self, *, network_id: str = "", container_id: str = "") -> Sequence[Endpoint]: ...
+
+
+class NetworkNames(Protocol):
+    """What running containers are called (implemented beside `Networks`)."""
+
+    async def rename(self, container_id: str, old: str, new: str) -> None:
+        """A container has another name from now on."""
+        ...
+
+    async def set_host(self, container_id: str, address: str, names: str) -> None:
+        """The line of a running container's /etc/hosts that ends with `names` gets this address."""
+        ...
 
 
 # ------------------------------------------------------------------------------- volumes, logs, events

@@ -107,6 +107,7 @@ class Assembly:
             runtime,
             runtime,
             self._networks,
+            self._networks,
             volumes,
             self._events,
             self._owner,

@@ -118,6 +118,7 @@ class Containers:
                 self.registry.release(bare, container.id)
                 raise
             self.registry.release(old, container.id)
+            await self.lifecycle.connections.renamed(container.id, old, bare)
         self.lifecycle.publish(container, "rename", oldName=f"/{old}")
 
     async def update(self, container: Container, asked: HostConfig) -> list[str]:

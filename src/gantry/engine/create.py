@@ -12,13 +12,14 @@ from gantry import faults
 from gantry.aio import run_blocking
 from gantry.engine.attributes import event_attributes
 from gantry.engine.directory import name_volumes, remove_directory
+from gantry.engine.links import DEFAULT, checked_links
 from gantry.engine.merge import command_of, merge_config
 from gantry.engine.mounts import CREATE, clean, inherited_mounts, requested_mounts
 from gantry.engine.naming import invent_name
 from gantry.engine.registry import Registry
 from gantry.engine.undo import Undo
 from gantry.engine.validate import check_config, check_host, hostname_of, with_defaults
-from gantry.errors import InvalidArgument, NotFound, Unsupported
+from gantry.errors import InvalidArgument, NotFound
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, MountPoint, VolumeOptions
 from gantry.model.identity import new_id
@@ -81,8 +82,6 @@ class Creator:
                 self._defaults(host), self._facts.default_runtime(), unified=self._facts.kernel().unified
             )
             host = self._resolve_joins(host)
-            if host.links:
-                raise Unsupported("links between containers are not supported: use a network of your own")
             inherited = inherited_mounts(host.volumes_from, self._mounts_of)
             mounts = requested_mounts(merged, host, inherited)
             await self._check_sources(mounts)
@@ -93,6 +92,7 @@ class Creator:
                 container_id = new_id()
                 chosen = self._claim(name, container_id)
                 undo.callback(self._registry.release, chosen, container_id)
+                host = checked_links(host, chosen, self._registry)
                 # The directory is the intent: one without a record is what recovery cleans up after.
                 directory = self._instance.data_root / "containers" / container_id
                 undo.step(run_blocking, remove_directory, directory)
@@ -191,6 +191,8 @@ class Creator:
             return {}
         chosen = {("bridge" if name == "default" else name): settings for name, settings in endpoints.items()}
         chosen = {mode: chosen.pop(mode, EndpointSettings()), **chosen}
+        if host.links and mode != DEFAULT and not chosen[mode].links:
+            chosen[mode] = msgspec.structs.replace(chosen[mode], links=list(host.links))
         if mode in ("host", "none") and len(chosen) == 1 and chosen[mode].mac_address:
             raise InvalidArgument("conflicting options: mac-address and the network mode")
         for name, settings in chosen.items():

@@ -104,7 +104,7 @@ class Execs:
         made.started = made.running = True
         request = made.request
         try:
-            process = _process(container, request, console_size)
+            process = _process(container, request, console_size, self._lifecycle.connections.variables(container))
             state = await self._runtime.exec(ExecSpec(container.id, made.id, process, detached=detach))
             made.pid = state.pid
             faults.point("exec.started")
@@ -188,7 +188,9 @@ def running(container: Container) -> Container:
     return container
 
 
-def _process(container: Container, request: ExecRequest, console_size: tuple[int, int] | None) -> ProcessSpec:
+def _process(
+    container: Container, request: ExecRequest, console_size: tuple[int, int] | None, linked: list[str]
+) -> ProcessSpec:
     env = [DEFAULT_PATH]
     if container.config.hostname:
         env.append(f"HOSTNAME={container.config.hostname}")
@@ -198,7 +200,7 @@ def _process(container: Container, request: ExecRequest, console_size: tuple[int
     asked = (size[0], size[1]) if len(size) == 2 and size[0] and size[1] else None
     return ProcessSpec(
         args=tuple(request.cmd),
-        env=tuple(merge_env(merge_env(env, container.config.env or []), request.env or [])),
+        env=tuple(merge_env(merge_env([*env, *linked], container.config.env or []), request.env or [])),
         cwd=request.working_dir or container.config.working_dir or "/",
         user=request.user or container.config.user,
         groups=tuple(container.host_config.group_add or ()),

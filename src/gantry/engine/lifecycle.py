@@ -22,7 +22,17 @@ from gantry.model.container import Container, Phase
 from gantry.model.instance import Instance
 from gantry.model.network import Endpoint, Sandbox
 from gantry.model.task import ExitStatus
-from gantry.ports import AttachStream, Events, Networks, Runtime, Snapshotter, TaskFacts, TaskStreams, Volumes
+from gantry.ports import (
+    AttachStream,
+    Events,
+    NetworkNames,
+    Networks,
+    Runtime,
+    Snapshotter,
+    TaskFacts,
+    TaskStreams,
+    Volumes,
+)
 from gantry.trace import span
 
 log = logging.getLogger(__name__)
@@ -45,6 +55,7 @@ class Lifecycle:
         streams: TaskStreams,
         facts: TaskFacts,
         networks: Networks,
+        names: NetworkNames,
         volumes: Volumes,
         events: Events,
         owner: TaskOwner,
@@ -63,7 +74,7 @@ class Lifecycle:
         self.facts = facts
         self.owner = owner
         self.waiters = Waiters(registry)
-        self.connections = ContainerNetworks(registry, networks, events)
+        self.connections = ContainerNetworks(registry, networks, names, events)
         self._events = events
         self._attachers = Attachers(streams)
         self._starter = Starter(

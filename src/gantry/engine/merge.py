@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Sequence
 
 import msgspec
 
@@ -75,8 +76,8 @@ def merge_env(base: list[str], over: list[str]) -> list[str]:
     return list(merged.values())
 
 
-def container_process(container: Container) -> ProcessSpec:
-    """The process that a container runs."""
+def container_process(container: Container, linked: Sequence[str] = ()) -> ProcessSpec:
+    """The process that a container runs; `linked` are the variables of its links."""
     config, host = container.config, container.host_config
     env = [DEFAULT_PATH]
     if config.hostname:
@@ -86,7 +87,7 @@ def container_process(container: Container) -> ProcessSpec:
     size = host.console_size
     return ProcessSpec(
         args=(container.path, *container.args),
-        env=tuple(merge_env(env, config.env or [])),
+        env=tuple(merge_env([*env, *linked], config.env or [])),
         cwd=config.working_dir or "/",
         user=config.user,
         groups=tuple(host.group_add or ()),

@@ -5,11 +5,12 @@ from contextlib import suppress
 
 import msgspec
 
+from gantry.engine.links import DEFAULT, Linked, environment, host_names, parse_link, renamed_links, resolve_links
 from gantry.engine.registry import Registry
 from gantry.errors import Conflict, GantryError, Internal, NotFound
 from gantry.model.container import Container, Phase
 from gantry.model.network import Endpoint, EndpointSettings, Network, Sandbox
-from gantry.ports import EndpointRequest, Events, Networks
+from gantry.ports import EndpointRequest, Events, NetworkNames, Networks
 from gantry.trace import span
 
 log = logging.getLogger(__name__)
@@ -20,9 +21,10 @@ _FAILED = "failed to set up container networking: "
 class ContainerNetworks:
     """`endpoints` is who is on what right now, by container id and network name."""
 
-    def __init__(self, registry: Registry, networks: Networks, events: Events) -> None:
+    def __init__(self, registry: Registry, networks: Networks, names: NetworkNames, events: Events) -> None:
         self._registry = registry
         self._networks = networks
+        self._names = names
         self._events = events
         self.endpoints: dict[str, dict[str, Endpoint]] = {}
         self.sandboxes: dict[str, Sandbox] = {}
@@ -48,9 +50,41 @@ class ContainerNetworks:
         if (donor := self.donor(container)) is not None:
             return self.sandboxes[donor.id]
         with span("sandbox"):
-            sandbox = await self._networks.open_sandbox(container, host=container.host_config.network_mode == "host")
+            sandbox = await self._networks.open_sandbox(
+                container,
+                host=container.host_config.network_mode == "host",
+                hosts=[(link.address, link.names) for link in self.links(container)],
+            )
         self.sandboxes[container.id] = sandbox
         return sandbox
+
+    def links(self, container: Container) -> list[Linked]:
+        """Where a container's links on the default bridge lead; raises InvalidArgument where one leads nowhere."""
+        return resolve_links(container, self._registry, self.endpoints)
+
+    def variables(self, container: Container) -> list[str]:
+        """The variables of a running container's links, without those whose targets have ended."""
+        try:
+            return environment(container, self.links(container))
+        except GantryError:
+            return []
+
+    async def renamed(self, container_id: str, old: str, new: str) -> None:
+        """A container has another name: the links that name it, and what the others call it, follow."""
+        await self._names.rename(container_id, old, new)
+        for other in list(self._registry):
+            if (host := renamed_links(other, old, new)) is not None:
+                await self._registry.update(other.id, lambda c, host=host: c.replace(host_config=host))  # type: ignore[misc]
+
+    async def _tell_linked(self, container: Container, address: str) -> None:
+        """Whoever is linked to a container that has started finds it under its new address."""
+        for other in self._registry:
+            if other.status.phase not in (Phase.RUNNING, Phase.PAUSED) or other.host_config.network_mode != DEFAULT:
+                continue
+            for text in other.host_config.links or ():
+                link = parse_link(text)
+                if link.target == container.name:
+                    await self._names.set_host(other.id, address, host_names(container, link.alias))
 
     async def attach(self, container: Container) -> dict[str, EndpointSettings]:
         """Connect to every network of the container; returns their settings with the networks' ids.
@@ -72,6 +106,8 @@ class ContainerNetworks:
         with span("endpoint"):
             made = await self._networks.attach(container, network, endpoint_request(container, asked))
         self.endpoints.setdefault(container.id, {})[name] = made
+        if name == DEFAULT and made.ip_address:
+            await self._tell_linked(container, made.ip_address)
         self._publish("connect", network, container.id)
         return network
 

@@ -9,6 +9,7 @@ import msgspec
 
 from gantry import faults
 from gantry.aio import run_blocking
+from gantry.engine.links import environment
 from gantry.engine.merge import container_process, parse_signal
 from gantry.engine.mounts import CREATE
 from gantry.engine.networking import ContainerNetworks
@@ -142,7 +143,7 @@ class Starter:
         return TaskSpec(
             id=container.id,
             name=container.name,
-            process=container_process(container),
+            process=container_process(container, environment(container, self._networks.links(container))),
             rootfs=await run_blocking(self._snapshots.mounts, container.id),
             hostname=donor.config.hostname if donor else config.hostname,
             domainname=donor.config.domainname if donor else config.domainname,

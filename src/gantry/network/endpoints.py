@@ -353,6 +353,15 @@ class Endpoints:
             if record.linked:
                 await run_blocking(driver_of(record).limit, self._sandboxes, changed)
 
+    async def rename(self, container_id: str, old: str, new: str) -> None:
+        """The endpoints of a container that has another name."""
+        for endpoint in self._book.of(container_id=container_id):
+            names = tuple(dict.fromkeys(new if each == old else each for each in endpoint.names))
+            changed = msgspec.structs.replace(endpoint, container_name=new, names=names)
+            self._book.endpoints[changed.key] = changed
+            await self._book.save_endpoint(changed)
+            self._names.join(changed)
+
     # ---------------------------------------------------------------------------------------------- detach
 
     async def detach(self, container_id: str, record: NetworkRecord) -> None:

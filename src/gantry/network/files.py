@@ -6,7 +6,7 @@ inode, so that a running container sees them.
 
 import ipaddress
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -196,15 +196,18 @@ def make(
     *,
     host_network: bool,
     internal: bool,
+    further: Sequence[tuple[str, str]] = (),
     special: str = "",
 ) -> tuple[str, str, str]:
     """Write the three files into the container's directory; their paths: hosts, hostname, resolv.conf.
 
-    `gateway` is what `host-gateway` stands for; `special` the address of the host's own names, "" for none.
+    `gateway` is what `host-gateway` stands for, `further` more lines for /etc/hosts, `special` the address
+    of the host's own names, "" for none.
     Raises InvalidArgument for a bad `--add-host`, Internal where the disk fails.
     """
     extra = extra_hosts(container.host_config.extra_hosts or (), gateway)
     given = {name for _, name in extra}
+    extra += further
     names = " ".join(name for name in (HOST, GATEWAY) if name not in given)
     if special and names:
         extra.append((special, names))
@@ -248,6 +251,16 @@ def add_line(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
+def set_names(path: Path, address: str, names: str) -> None:
+    """Give the line of these names another address, in place."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return
+    kept = [line for line in text.splitlines(keepends=True) if line.rstrip("\n").partition("\t")[2] != names]
+    _rewrite(path, "".join(kept) + f"{address}\t{names}\n")
+
+
 def remove_address(path: Path, address: str) -> None:
     """Take an address's lines out of a hosts file, in place."""
     try:
@@ -255,9 +268,13 @@ def remove_address(path: Path, address: str) -> None:
     except FileNotFoundError:
         return
     kept = [line for line in text.splitlines(keepends=True) if line.split("\t", 1)[0] != address]
+    _rewrite(path, "".join(kept))
+
+
+def _rewrite(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write("".join(kept))
+        file.write(text)
 
 
 def _read(path: Path) -> str:

@@ -190,16 +190,18 @@ class HostNetworks:
 
     # ------------------------------------------------------------------------------ sandboxes and endpoints
 
-    async def open_sandbox(self, container: Container, *, host: bool) -> Sandbox:
+    async def open_sandbox(self, container: Container, *, host: bool, hosts: Sequence[tuple[str, str]] = ()) -> Sandbox:
         """A namespace (none where `host`), and the three files in the container's directory."""
         with span("netns"):
-            sandbox, plan, sockets = await run_blocking(self._open_sandbox, container, host)
+            sandbox, plan, sockets = await run_blocking(self._open_sandbox, container, host, hosts)
         self._names.remember(container.id, plan)
         if sockets is not None:
             self._names.serve(container.id, sockets)
         return sandbox
 
-    def _open_sandbox(self, container: Container, host: bool) -> tuple[Sandbox, files.ResolverPlan, Sockets | None]:
+    def _open_sandbox(
+        self, container: Container, host: bool, hosts: Sequence[tuple[str, str]]
+    ) -> tuple[Sandbox, files.ResolverPlan, Sockets | None]:
         default = self._book.named("bridge")
         gateway = self._settings.host_gateway_ip or (default.gateway(4) if default else "")
         networks = [] if host else [record for name in container.networks if (record := self._book.known(name))]
@@ -213,6 +215,7 @@ class HostNetworks:
             gateway,
             host_network=host,
             internal=named,
+            further=hosts,
             special=gateway if host or any(record is default for record in networks) else "",
         )
         sockets: list[Sockets] = []
@@ -236,6 +239,14 @@ class HostNetworks:
     async def detach(self, container_id: str, network_id: str) -> None:
         """Take a living container off a network; nothing happens where it is not on it."""
         await self._endpoints.detach(container_id, self._book.find(network_id))
+
+    async def rename(self, container_id: str, old: str, new: str) -> None:
+        """A container has another name: the resolver knows it by that one alone from now on."""
+        await self._endpoints.rename(container_id, old, new)
+
+    async def set_host(self, container_id: str, address: str, names: str) -> None:
+        path = self._instance.data_root / "containers" / container_id / "hosts"
+        await run_blocking(files.set_names, path, address, names)
 
     async def endpoints(self, *, network_id: str = "", container_id: str = "") -> Sequence[Endpoint]:
         return [each.endpoint for each in self._book.of(network_id=network_id, container_id=container_id)]

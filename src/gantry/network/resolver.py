@@ -131,7 +131,7 @@ class ResolverProcess:
         hierarchies = Hierarchies.find()
         if hierarchies.foreign_groups():
             hierarchies.remove_unused(self._group)
-            hierarchies.remove_unused(self._instance.cgroup_parent)
+            hierarchies.remove_empty(self._instance.cgroup_parent)  # who went before us left it for our sake
 
     @property
     def _group(self) -> str:

@@ -153,7 +153,9 @@ def _endpoints(container: Container, endpoints: Mapping[str, Endpoint]) -> dict[
                 "MacAddress": made.mac_address,
             }
             if name not in _PREDEFINED:
-                plain["DNSNames"] = [container.name, *(settings.aliases or ()), container.id[:12]]
+                hostname = [container.config.hostname] if container.config.hostname else []
+                names = (container.name, *(settings.aliases or ()), container.id[:12], *hostname)
+                plain["DNSNames"] = list(dict.fromkeys(names))
         found[name] = plain
     return found
 

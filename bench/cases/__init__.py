@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from bench.cases import api, build, commands, daemon, life, memory, network, registry, start, streams, transfer
+from bench.cases import api, build, commands, daemon, life, memory, names, network, registry, start, streams, transfer
 from bench.model import Case, Scale
 
 CASES: tuple[Case, ...] = (
     *start.CASES, *commands.CASES, *life.CASES, *api.CASES, *transfer.CASES, *build.CASES, *streams.CASES,
-    *network.CASES, *memory.CASES, *daemon.CASES, *registry.CASES,
+    *network.CASES, *names.CASES, *memory.CASES, *daemon.CASES, *registry.CASES,
 )  # fmt: skip
 
 

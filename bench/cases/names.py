@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.engines import LABEL, PROJECT, Engine
 from bench.model import Case, Failed, Metric, Skip, Surroundings, Target
 
-_RESOLVER = {"gantry": "127.0.0.11", "docker": "127.0.0.11"}
+_RESOLVER = "127.0.0.11"
 _CONCURRENT = 16
 _A = 1
 
@@ -35,14 +35,20 @@ class Names(Case):
         server = engine.start("--network gantry-bench-dns --name gantry-bench-named")
         client = engine.start("--network gantry-bench-dns")
         self._containers[engine.name] = server, client
-        engine.run(f"cp {engine.shell.stage(program, program.name)} {client}:/dnsload")
+        staged = engine.shell.stage(program, program.name)
+        engine.shell.run(f"chmod 755 {staged}")
+        engine.run(f"cp {staged} {client}:/dnsload")
+        for _ in range(20):
+            if not engine.run(f"exec {client} /dnsload {_RESOLVER} gantry-bench-named {_A}", check=False).status:
+                return
+        raise Failed(f"nobody answers at {_RESOLVER}")
 
     def sample(self, engine: Engine, here: Surroundings) -> dict[str, float]:
         seconds = here.scale.pick(0.2, 2.0, 5.0)
         found: dict[str, float] = {}
         for name, flows in (("one", 1), ("sixteen", _CONCURRENT)):
             _, client = self._containers[engine.name]
-            asked = f"exec {client} /dnsload {_RESOLVER[engine.kind]} gantry-bench-named {_A} {seconds} {flows}"
+            asked = f"exec {client} /dnsload {_RESOLVER} gantry-bench-named {_A} {seconds} {flows}"
             answer = json.loads(engine.output(asked))
             if answer["lost"] or answer["empty"] or not answer["answered"]:
                 raise Failed(f"{asked}: {answer}")

@@ -45,9 +45,9 @@ def links_of(settings: EndpointSettings) -> tuple[tuple[str, str], ...]:
     return tuple((alias, name.removeprefix("/")) for name, _, alias in pairs)
 
 
-def is_named(record: NetworkRecord) -> bool:
+def is_named(record: NetworkRecord | None) -> bool:
     """Whether a network's containers find each other by name: every network but Docker's own three."""
-    return not record.network.predefined
+    return record is not None and not record.network.predefined
 
 
 class Names:
@@ -69,9 +69,7 @@ class Names:
 
     async def start(self, alive: Iterable[str]) -> None:
         """Go on with what an earlier daemon left; the book must have been read."""
-        self._served = {
-            each.endpoint.container_id for each in self._book.endpoints.values() if is_named(self._network(each))
-        }
+        self._served = {each.endpoint.container_id for each in self._named()}
         self._alive = set(alive)
         if not await self._process.adopt() and self._served:
             self._want()
@@ -90,8 +88,12 @@ class Names:
         if not self._process.connected:
             self._tasks.spawn(self._process.ensure(), name="resolver")
 
-    def _network(self, endpoint: EndpointRecord) -> NetworkRecord:
-        return self._book.networks[endpoint.endpoint.network_id]
+    def _network(self, endpoint: EndpointRecord) -> NetworkRecord | None:
+        """None where the configuration has taken the default bridge away since."""
+        return self._book.networks.get(endpoint.endpoint.network_id)
+
+    def _named(self) -> list[EndpointRecord]:
+        return [each for each in self._book.endpoints.values() if is_named(self._network(each))]
 
     # ------------------------------------------------------------------------------------- telling
 
@@ -100,7 +102,7 @@ class Names:
         self._served |= {each for each in held if each in self._alive}
         if self._served:
             self._process.wanted = True
-        endpoints = [each for each in self._book.endpoints.values() if is_named(self._network(each))]
+        endpoints = self._named()
         networks = {each.endpoint.network_id for each in endpoints}
         self._process.send(
             {
@@ -169,7 +171,7 @@ class Names:
     def join(self, endpoint: EndpointRecord) -> None:
         """An endpoint has come, or has other names now."""
         record = self._network(endpoint)
-        if is_named(record):
+        if record is not None and is_named(record):
             self._process.send({"do": "network", "network": self._network_words(record)})
             self._process.send({"do": "join", "endpoint": _endpoint_words(endpoint)})
         self._settings_of(endpoint.endpoint.container_id)
@@ -200,7 +202,7 @@ class Names:
 
     def _sandbox_words(self, container_id: str) -> dict[str, Any]:
         mine = self._book.of(container_id=container_id)
-        outward = [each for each in mine if not self._network(each).network.internal]
+        outward = [each for each in mine if (record := self._network(each)) and not record.network.internal]
         return {
             "id": container_id,
             "servers": mine[0].servers if mine else (),
@@ -212,14 +214,20 @@ class Names:
 
     def _special(self, mine: Sequence[EndpointRecord], outward: Sequence[EndpointRecord]) -> list[tuple[str, str, str]]:
         """The host's names: where only an internal network is, its bridge is the way to the host."""
-        routed = next((each for each in mine if each.default_route), next(iter(mine), None))
-        if routed is None:
-            return []
-        gateway = routed.endpoint.gateway or self._network(routed).gateway(4) or self._network(routed).gateway(6)
         default = self._book.named("bridge")
-        host = self._settings.host_gateway_ip or (default.gateway(4) if default is not None else "")
-        reachable = host if outward and host else gateway
-        found = [(HOST, *_packed(reachable)), (GATEWAY, *_packed(gateway))]
+        host, gateway = ["", ""], ["", ""]
+        for place, version in enumerate((4, 6)):
+            routed = next((each for each in mine if each.leads(version)), next(iter(mine), None))
+            if routed is None:
+                return []
+            record, made = self._network(routed), routed.endpoint
+            own = (made.gateway, made.ipv6_gateway)[place] or (record.gateway(version) if record is not None else "")
+            given = self._settings.host_gateway_ip
+            if not given or ipaddress.ip_address(given).version != version:
+                given = default.gateway(version) if default is not None else ""
+            gateway[place] = _packed(own)
+            host[place] = _packed(given if outward and given else own)
+        found = [(HOST, host[0], host[1]), (GATEWAY, gateway[0], gateway[1])]
         return [each for each in found if each[1] or each[2]]
 
     @staticmethod
@@ -233,12 +241,9 @@ class Names:
         }
 
 
-def _packed(address: str) -> tuple[str, str]:
-    """(IPv4, IPv6), in hexadecimal, one of them ""."""
-    if not address:
-        return "", ""
-    parsed = ipaddress.ip_address(address)
-    return (parsed.packed.hex(), "") if parsed.version == 4 else ("", parsed.packed.hex())
+def _packed(address: str) -> str:
+    """An address's bytes in hexadecimal, "" for none."""
+    return ipaddress.ip_address(address).packed.hex() if address else ""
 
 
 def _endpoint_words(record: EndpointRecord) -> dict[str, Any]:
@@ -248,7 +253,7 @@ def _endpoint_words(record: EndpointRecord) -> dict[str, Any]:
         "sandbox": made.container_id,
         "network": made.network_id,
         "names": record.names,
-        "ipv4": _packed(made.ip_address)[0],
-        "ipv6": _packed(made.ipv6_address)[1],
+        "ipv4": _packed(made.ip_address),
+        "ipv6": _packed(made.ipv6_address),
         "links": record.links,
     }

@@ -11,6 +11,7 @@ from gantry.model.defaults import MASKED_PATHS, READONLY_PATHS
 from gantry.model.network import Endpoint
 
 _HEALTHLESS = "none"
+_ALIASES_ALONE = (1, 45)
 _MANIFEST_SINCE = (1, 48)
 _PREDEFINED = ("bridge", "host", "none")
 
@@ -105,7 +106,7 @@ def summary(
         "State": str(container.status.phase),
         "Status": status_text(container),
         "HostConfig": {"NetworkMode": container.host_config.network_mode},
-        "NetworkSettings": {"Networks": _endpoints(container, endpoints)},
+        "NetworkSettings": {"Networks": _endpoints(container, endpoints, _ALIASES_ALONE)},
         "Mounts": [mount_point(mount) for mount in container.mounts],
     }
     if container.host_config.annotations and version >= (1, 46):
@@ -136,7 +137,8 @@ def mount_point(mount: MountPoint) -> dict[str, Any]:
     }
 
 
-def _endpoints(container: Container, endpoints: Mapping[str, Endpoint]) -> dict[str, Any]:
+def _endpoints(container: Container, endpoints: Mapping[str, Endpoint], version: tuple[int, int]) -> dict[str, Any]:
+    """By network; before API 1.45 the container's id and host name are among its aliases."""
     found: dict[str, Any] = {}
     for name, settings in container.networks.items():
         plain: dict[str, Any] = msgspec.to_builtins(settings)
@@ -153,9 +155,11 @@ def _endpoints(container: Container, endpoints: Mapping[str, Endpoint]) -> dict[
                 "MacAddress": made.mac_address,
             }
             if name not in _PREDEFINED:
-                hostname = [container.config.hostname] if container.config.hostname else []
-                names = (container.name, *(settings.aliases or ()), container.id[:12], *hostname)
-                plain["DNSNames"] = list(dict.fromkeys(names))
+                own = [container.id[:12], *([container.config.hostname] if container.config.hostname else [])]
+                names = list(dict.fromkeys((*(settings.aliases or ()), *own)))
+                plain["DNSNames"] = list(dict.fromkeys((container.name, *names)))
+                if version < _ALIASES_ALONE:
+                    plain["Aliases"] = names
         found[name] = plain
     return found
 
@@ -193,7 +197,7 @@ def _network_settings(
     container: Container, endpoints: Mapping[str, Endpoint], version: tuple[int, int]
 ) -> dict[str, Any]:
     live = container.status.phase in (Phase.RUNNING, Phase.PAUSED)
-    networks = _endpoints(container, endpoints)
+    networks = _endpoints(container, endpoints, version)
     settings: dict[str, Any] = {
         "SandboxID": container.id if live and container.sandbox is not None else "",
         "SandboxKey": container.sandbox.path if live and container.sandbox is not None else "",

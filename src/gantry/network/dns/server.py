@@ -14,7 +14,6 @@ from gantry.network.dns.sandbox import MAX_CONNECTIONS, Sandbox
 from gantry.network.dns.stream import Connection
 from gantry.network.dns.zone import Endpoint, Zone, folded
 
-_BURST = 32  # queries of one container in a row: the others wait no longer than that
 _QUERY = 4096  # bytes of a query over UDP; more is cut, and malformed then
 _UNUSED = 60.0  # seconds that the process stays without containers
 _ORPHANED = 3.0  # the same, where there is no daemon either
@@ -40,6 +39,9 @@ class Server:
             self._loop.turn(self._daemon_socket)
         for key in list(self._sandboxes):
             self._close(key)
+        self._lose_daemon()
+        self._listener.close()
+        self._loop.close()
 
     # ------------------------------------------------------------------------------------------ the daemon
 
@@ -144,7 +146,7 @@ class Server:
     def _configure(self, settings: dict[str, Any]) -> None:
         if (box := self._sandboxes.get(settings["id"])) is None:
             return
-        box.set_servers([Upstream(address, host) for address, host in settings["servers"]])
+        box.set_servers([Upstream(*each) for each in settings["servers"]])
         box.ndots = settings["ndots"]
         box.forward = settings["forward"]
         special = {folded(name): (bytes.fromhex(ipv4), bytes.fromhex(ipv6)) for name, ipv4, ipv6 in settings["special"]}
@@ -163,22 +165,19 @@ class Server:
     # ---------------------------------------------------------------------------------------------- queries
 
     def _datagrams(self, box: Sandbox) -> None:
-        receive, send, answers = box.udp.recvfrom, box.udp.sendto, box.answers
-        for _ in range(_BURST):
-            try:
-                data, client = receive(_QUERY)
-                known = answers.get(data[2:])
-                if known is None:
-                    self._answering.ask(box, data, lambda answer, to=client: _send(box, answer, to), tcp=False)  # type: ignore[misc]
-                elif known.__class__ is bytes:
-                    send(data[:2] + known, client)
-                else:
-                    box.turn = turn = box.turn + 1
-                    send(data[:2] + known[turn % len(known)], client)  # type: ignore[operator]
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # what a container's own packet filter refuses is its own affair
+        """One query: what the daemon said before it was sent is heard before it is answered (see `Loop.turn`)."""
+        try:
+            data, client = box.udp.recvfrom(_QUERY)
+            known = box.answers.get(data[2:])
+            if known is None:
+                self._answering.ask(box, data, lambda answer: _send(box, answer, client), tcp=False)
+            elif known.__class__ is bytes:
+                box.udp.sendto(data[:2] + known, client)
+            else:
+                box.turn = turn = box.turn + 1
+                box.udp.sendto(data[:2] + known[turn % len(known)], client)  # type: ignore[operator]
+        except OSError:
+            return  # what a container's own packet filter refuses is its own affair
 
     def _accept(self, box: Sandbox) -> None:
         try:

@@ -44,6 +44,10 @@ class PaperNetworks:
         ):
             await self.book.put_network(record)
 
+    async def rename(self, container_id: str, old: str, new: str) -> None: ...
+
+    async def set_host(self, container_id: str, address: str, names: str) -> None: ...
+
     async def get(self, name_or_id: str) -> Network:
         return self.book.find(name_or_id).network
 
@@ -138,7 +142,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
     networks = PaperNetworks(state)
     await networks.start([])
     registry, events = Registry(state), EventBus()
-    connections = ContainerNetworks(registry, networks, events)
+    connections = ContainerNetworks(registry, networks, networks, events)
     async with TestClient(
         TestServer(application(api.routes(NetworkCases(networks, registry, connections, events))))
     ) as client:

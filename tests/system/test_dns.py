@@ -18,6 +18,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.reversename
+import docker
 import pytest
 
 from gantry.linux.namespaces import CLONE_NEWNET, setns
@@ -114,6 +115,14 @@ def net(gantry: Client, request: pytest.FixtureRequest) -> Iterator[Net]:
 
 
 @pytest.fixture
+def each_net(client: Client, gantry: Client, request: pytest.FixtureRequest) -> Iterator[Net]:
+    """The same once with `gantry` and once with the official client."""
+    made = Net(client, f"e{abs(hash(request.node.name)) % 100000}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def own(scratch: Path) -> Iterator[tuple[Daemon, Net]]:
     """A daemon that may be killed."""
     daemon = Daemon(scratch)
@@ -182,7 +191,8 @@ def run(*command: str) -> None:
 # ---------------------------------------------------------------------------------------------- our names
 
 
-def test_containers_find_each_other(net: Net) -> None:
+def test_containers_find_each_other(each_net: Net) -> None:
+    net = each_net
     front = net.network("front")
     web = net.run("web", "--network", front, "--network-alias", "WWW", "--hostname", "webhost")
     cli = net.run("cli", "--network", front)
@@ -198,7 +208,9 @@ def test_containers_find_each_other(net: Net) -> None:
     assert net.addresses(pid, str(dns.reversename.from_address(address)), "PTR") == [f"{web}.{front}."]
     free = address.rpartition(".")[0] + ".250"
     assert net.code(pid, str(dns.reversename.from_address(free)), "PTR") == "NXDOMAIN"
-    assert net.inspect(web)["NetworkSettings"]["Networks"][front]["DNSNames"] == [web, "WWW", short, "webhost"]
+    found = net.inspect(web)["NetworkSettings"]["Networks"][front]
+    assert found["DNSNames"] == [web, "WWW", short, "webhost"]
+    assert found["Aliases"] in (["WWW"], ["WWW", short, "webhost"])  # the latter before API 1.45
 
 
 def test_the_containers_files(net: Net) -> None:
@@ -216,6 +228,24 @@ def test_the_containers_files(net: Net) -> None:
     resolv = net.file(plain, "/etc/resolv.conf")
     assert "nameserver 192.0.2.1\n" in resolv
     assert "options timeout:3\n" in resolv
+
+
+def test_ipv6(net: Net) -> None:
+    dual, only = net.network("dual", "--ipv6"), net.network("only", "--ipv4=false", "--ipv6")
+    for network in (dual, only):
+        web, cli = (
+            net.run(f"web-{network[-4:]}", "--network", network),
+            net.run(f"cli-{network[-4:]}", "--network", network),
+        )
+        pid = net.pid(cli)
+        given = net.inspect(web)["NetworkSettings"]["Networks"][network]
+        assert net.addresses(pid, web, "AAAA") == [given["GlobalIPv6Address"]]
+        assert net.addresses(pid, web) == ([given["IPAddress"]] if given["IPAddress"] else [])
+        pointer = str(dns.reversename.from_address(given["GlobalIPv6Address"]))
+        assert net.addresses(pid, pointer, "PTR") == [f"{web}.{network}."]
+        assert net.addresses(pid, "gateway.docker.internal", "AAAA") == [given["IPv6Gateway"]]
+        assert net.client.run("exec", cli, "ping", "-6", "-c1", "-W2", web).returncode == 0
+        assert net.file(cli, "/etc/hosts").count(net.inspect(cli)["Id"][:12]) == 1 + bool(given["IPAddress"])
 
 
 def test_names_are_known_within_their_networks_alone(net: Net) -> None:
@@ -319,10 +349,37 @@ def test_port_53_is_the_containers_own(net: Net) -> None:
         assert net.ask(server, cli, tcp=True).answer
 
 
+def test_names_through_the_sdk(net: Net, daemon: Daemon) -> None:
+    front = net.network("front")
+    client = docker.DockerClient(base_url=daemon.host)
+    try:
+        made = client.containers.run("busybox", ["sleep", "600"], detach=True, name=f"{net.prefix}-sdk", network=front)
+        late = client.containers.run("busybox", ["sleep", "600"], detach=True, name=f"{net.prefix}-late")
+        try:
+            network = client.networks.get(front)
+            network.connect(late, aliases=["alias"], links=[(made.name, "linked")])
+            address = net.address(made.name, front)
+            for name in (made.name, "linked"):
+                code, output = late.exec_run(["nslookup", name])
+                assert code == 0
+                assert f"Address: {address}".encode() in output
+            assert made.exec_run(["ping", "-c1", "alias"])[0] == 0
+            made.rename(f"{net.prefix}-other")
+            assert net.addresses(late.name, f"{net.prefix}-other") == [address]
+            network.disconnect(late)
+            assert made.exec_run(["ping", "-c1", "-W1", "alias"])[0] != 0
+        finally:
+            for each in (made, late):
+                each.remove(force=True)
+    finally:
+        client.close()
+
+
 # ---------------------------------------------------------------------------------------------- links
 
 
-def test_links_on_a_network_are_names(net: Net) -> None:
+def test_links_on_a_network_are_names(each_net: Net) -> None:
+    net = each_net
     front = net.network("front")
     web = net.run("web", "--network", front)
     cli = net.run("cli", "--network", front, "--link", f"{web}:db")

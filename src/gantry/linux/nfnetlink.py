@@ -30,11 +30,13 @@ _CHECKSUMS = {socket.IPPROTO_UDP: 6, socket.IPPROTO_TCP: 16}
 _HEADER = struct.Struct("=IHHII")
 
 
-def rewrite_ports(table: str, address: bytes, port: int, ports: dict[int, int]) -> None:
+def rewrite_ports(table: str, address: bytes, port: int, ports: dict[int, int], *, replace: bool) -> None:
     """Let clients in this thread's network namespace reach `address` (packed) at `port`, for each protocol of `ports`.
 
     `ports` says where the servers really listen; their answers seem to come from `port`. The ports are rewritten on
-    the way out, both ways, without tracking connections; `port` itself stays free for everybody. Raises OSError.
+    the way out, both ways, without tracking connections; `port` itself stays free for everybody. With `replace` the
+    table may be there already; it costs some milliseconds, as the kernel waits for readers of the old one. Raises
+    OSError.
     """
     rules: list[bytes] = []
     for protocol, real in ports.items():
@@ -42,11 +44,11 @@ def rewrite_ports(table: str, address: bytes, port: int, ports: dict[int, int]) 
         rules.append(_rule(table, _SOURCE_ADDRESS, address, protocol, _SOURCE_PORT, real, port))
     hook = _attribute(1, _be32(_LOCAL_OUT)) + _attribute(2, struct.pack("!i", _PRIORITY))
     chain = _text(1, table) + _text(3, "output") + _nested(4, hook) + _attribute(5, _be32(1)) + _text(7, "filter")
+    named = _family() + _text(1, table)
     messages = [
         (_BATCH_BEGIN, 0, struct.pack("!BBH", 0, 0, _SUBSYSTEM)),
-        (_NEWTABLE, NLM_F_CREATE, _family() + _text(1, table)),
-        (_DELTABLE, 0, _family() + _text(1, table)),  # a table that is there has the ports of dead sockets
-        (_NEWTABLE, NLM_F_CREATE, _family() + _text(1, table)),
+        *(((_NEWTABLE, NLM_F_CREATE, named), (_DELTABLE, 0, named)) if replace else ()),
+        (_NEWTABLE, NLM_F_CREATE, named),
         (_NEWCHAIN, NLM_F_CREATE, _family() + chain),
         *((_NEWRULE, NLM_F_CREATE | _NLM_F_APPEND, _family() + rule) for rule in rules),
         (_BATCH_END, 0, struct.pack("!BBH", 0, 0, _SUBSYSTEM)),

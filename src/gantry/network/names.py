@@ -115,7 +115,7 @@ class Names:
         for container_id in self._served.difference(held):
             if (sockets := self._waiting.pop(container_id, None)) is None:
                 try:
-                    sockets = await run_blocking(self._sandboxes.run, container_id, open_sockets)
+                    sockets = await run_blocking(self._sandboxes.run, container_id, _reopen)
                 except (OSError, GantryError) as error:
                     log.error("container %s: no names are resolved in it: %s", container_id[:12], error)  # noqa: TRY400
                     continue
@@ -160,7 +160,7 @@ class Names:
             plan = self._plans[container.id] = await run_blocking(resolver_plan, container, self._settings)
         if is_named(record) and container.id not in self._served:
             try:
-                sockets = await run_blocking(self._sandboxes.run, container.id, open_sockets)
+                sockets = await run_blocking(self._sandboxes.run, container.id, _reopen)
             except OSError as error:
                 raise Internal(f"network {record.name}: cannot resolve names: {error.strerror or error}") from error
             self.serve(container.id, sockets)
@@ -239,6 +239,11 @@ class Names:
             "name": record.name,
             "own": [(each.network_address.packed.hex(), each.broadcast_address.packed.hex()) for each in own],
         }
+
+
+def _reopen() -> Sockets:
+    """In a namespace that may have the rules of an earlier resolver's sockets."""
+    return open_sockets(again=True)
 
 
 def _packed(address: str) -> str:

@@ -181,6 +181,7 @@ async def test_a_damaged_manifest_is_never_served(client: Client, tmp_path: Path
     file.write_bytes(data.replace(b"amd64", b"amd65").replace(b"2", b"3", 1))
     answer = await client("GET", "/v2/a/manifests/v1")
     assert (answer.status, answer.code) == (500, "UNKNOWN")
+    assert (await client("DELETE", f"/v2/a/manifests/{digest}")).status == 202
 
 
 async def test_memory_does_not_grow_with_blobs(client: Client) -> None:
@@ -221,3 +222,22 @@ async def test_manifest_types_are_not_confused(client: Client) -> None:
     for kind in (OCI_MANIFEST, "application/vnd.oci.image.index.v1+json"):
         answer = await client.push_manifest("a", "both", both, kind)
         assert (answer.status, answer.code) == (400, "MANIFEST_INVALID")
+
+
+async def test_referrers_with_large_annotations_come_page_by_page(client: Client) -> None:
+    """No answer is much larger than a manifest may be, however many referrers there are."""
+    described = {"mediaType": OCI_MANIFEST, "digest": sha256(BLOB), "size": len(BLOB)}
+    pushed = set()
+    for number in range(5):
+        more = {"annotations": {"n": str(number), "x": "y" * (1 << 20)}, "subject": described}
+        pushed.add((await client.push_image("a", "", b"x", **more))[0])
+    found, path = set(), f"/v2/a/referrers/{sha256(BLOB)}"
+    pages = 0
+    while path:
+        page = await client("GET", path)
+        assert len(page.body) < 5 << 20
+        found |= {each["digest"] for each in page.json["manifests"]}
+        path = page.headers.get("Link", "").partition(">")[0].lstrip("<")
+        pages += 1
+    assert found == pushed
+    assert pages == 2

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from gantry.errors import NotFound
+from gantry.errors import GantryError, NotFound
 from gantry.model.digest import Digest
+from gantry.oci.documents import MANIFEST_LIMIT
 from gantry.registry.server import documents
 from gantry.registry.server.depot import Depot, ManifestRecord, TagRecord
 from gantry.registry.server.documents import Descriptor, Pushed
@@ -179,7 +180,7 @@ class Manifests:
         depot = self._depot
         try:
             children = documents.read(depot.manifest_bytes(digest), "").manifests
-        except NotFound:
+        except GantryError:  # lost or damaged: it can still be deleted
             children = ()
         names = depot.records.children(depot.referrers_prefix(name, digest))
         return [*children, *(Digest(each.replace("-", ":", 1)) for each in names)]
@@ -204,10 +205,15 @@ class Manifests:
         depot = self._depot
         prefix = depot.referrers_prefix(name, subject)
         names = [each for each in depot.records.children(prefix) if each > last]
-        found = []
-        for each in names[:limit]:
+        found: list[Descriptor] = []
+        size = 0
+        for count, each in enumerate(names):
             try:
-                found.append(msgspec.json.decode(depot.records.get(prefix + each), type=Descriptor))
+                data = depot.records.get(prefix + each)
             except NotFound:
                 continue  # deleted meanwhile
-        return found, names[limit - 1] if len(names) > limit else ""
+            size += len(data)
+            if count >= limit or (found and size > MANIFEST_LIMIT):  # annotations can be as large as a manifest
+                return found, names[count - 1]
+            found.append(msgspec.json.decode(data, type=Descriptor))
+        return found, ""

@@ -1,10 +1,15 @@
 """The private registry as Docker's users walk it."""
 
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 from lib.daemon import BIN, Client
 from lib.registry_process import RegistryProcess
@@ -55,3 +60,35 @@ def test_walk(client: Client, scratch: Path) -> None:
         assert refused.returncode == 1
         said = refused.stdout + refused.stderr
         assert "no basic auth credentials" in said or "login prior to pull" in said.lower()
+
+
+@pytest.mark.parametrize("client", ["docker"], indirect=True)
+def test_registry_as_a_container(client: Client, gantry: Client, scratch: Path) -> None:
+    """The image of the registry runs under the engine; what it stores is in a bind mount, over a restart."""
+    if not os.environ.get("GANTRY_TEST_REGISTRY_IMAGE"):
+        pytest.skip("takes minutes (a Debian root and wheels are fetched): set GANTRY_TEST_REGISTRY_IMAGE=1")
+    gantry.run("registry", "image", "--quiet", "-t", "registry:test", timeout=600)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    image = f"127.0.0.1:{port}/walk/busybox"
+    data = f"{scratch}:/var/lib/registry"
+    client.run("run", "-d", "--name", "registry", "-p", f"127.0.0.1:{port}:5000", "-v", data, "registry:test")
+    try:
+        client.run("tag", "busybox:latest", image)
+        for _ in range(100):
+            pushed = client.run("push", image, check=False)
+            if pushed.returncode == 0:
+                break
+            time.sleep(0.1)
+        assert "latest: digest: sha256:" in pushed.stdout, pushed.stderr
+        client.run("restart", "registry")
+        client.run("rmi", image)
+        for _ in range(100):
+            if (pulled := client.run("pull", image, check=False)).returncode == 0:
+                break
+            time.sleep(0.1)
+        assert "Downloaded newer image" in pulled.stdout, pulled.stderr
+        assert (scratch / "oci-layout").exists()
+    finally:
+        client.run("rm", "-f", "registry")
+        client.run("rmi", "-f", image, "registry:test", check=False)

@@ -1,5 +1,6 @@
 """Authentication: what a request's Authorization header proves. htpasswd (bcrypt) here, tokens in `auth_token`."""
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 _LIMIT = 4 << 20
 _REMEMBERED = 256
 _PASSWORD_LIMIT = 72  # bytes that bcrypt looks at
+_AT_ONCE = 2
+"""Checks at a time: guessing passwords keeps no more than these threads from their work."""
 _NOBODY = "$2b$10$C6UzMDM.H6dfI/f/IKcEeO7zGmTjG7gMrW0OqX1kZ7WJ9VxkT0wGy"
 """A hash that no password has: an unknown account takes as long as a wrong password."""
 
@@ -59,6 +62,7 @@ class Htpasswd:
         self._seen: tuple[int, int, int] | None = None
         self._key = secrets.token_bytes(32)
         self._remembered: OrderedDict[bytes, bytes] = OrderedDict()
+        self._checking = asyncio.Semaphore(_AT_ONCE)
         self._reload()
 
     async def identify(self, header: str) -> Identity:
@@ -71,7 +75,8 @@ class Htpasswd:
         stored = self._entries.get(account, _NOBODY.encode())
         if self._remembered.get(proof) == stored and account in self._entries:
             return Identity(account)
-        good = await run_blocking(bcrypt.checkpw, password[:_PASSWORD_LIMIT], stored)
+        async with self._checking:
+            good = await run_blocking(bcrypt.checkpw, password[:_PASSWORD_LIMIT], stored)
         if not good or account not in self._entries:
             raise RegistryError("UNAUTHORIZED", "", message="authentication required: wrong account or password")
         self._remembered[proof] = stored

@@ -52,6 +52,8 @@ class Depot:
         self.records = records
         self.staging = staging
         staging.mkdir(parents=True, exist_ok=True)
+        for left in staging.glob("manifest-*"):
+            left.unlink(missing_ok=True)
         self._locks = [threading.RLock() for _ in range(_STRIPES)]
         self._blob_locks = [threading.RLock() for _ in range(_STRIPES)]
         self._memory: OrderedDict[str, bytes] = OrderedDict()

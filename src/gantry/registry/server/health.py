@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from gantry.registry.server.config import FileCheck, Health, HTTPCheck, TCPCheck
 from gantry.registry.server.depot import Depot
 
 log = logging.getLogger(__name__)
+
+_KEY = "health/check"
 
 Check = Callable[[], Awaitable[str]]
 """What is wrong now, "" for nothing."""
@@ -59,10 +60,9 @@ class Checks:
             await asyncio.sleep(max(0.1, interval))
 
     async def _storage(self) -> str:
-        key = f"health/{secrets.token_hex(4)}"
         try:
-            await run_blocking(self._depot.records.put, key, b"health")
-            await run_blocking(self._depot.records.delete, key)
+            await run_blocking(self._depot.records.put, _KEY, b"health")
+            await run_blocking(self._depot.records.delete, _KEY)
         except GantryError as error:
             return error.message
         return ""

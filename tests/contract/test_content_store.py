@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gantry.errors import InvalidArgument, NotFound
+from gantry.errors import Conflict, InvalidArgument, NotFound
 from gantry.ports import ContentStore
 from gantry.store.content import BlobStore
 from lib.archives import sha256
@@ -127,3 +127,89 @@ def test_the_layout_is_an_oci_image_layout(store: ContentStore, tmp_path: Path) 
     assert (root / "oci-layout").read_text() == '{"imageLayoutVersion":"1.0.0"}'
     assert (root / "index.json").read_bytes() == b'{"schemaVersion":2,"manifests":[]}'
     assert (root / "blobs" / "sha256" / digest.partition(":")[2]).read_bytes() == b"blob"
+
+
+# ----------------------------------------------------------------------------------- blobs in pieces
+
+DATA = bytes(range(256)) * 4096
+
+
+def test_pieces_in_any_order_make_a_blob(store: ContentStore) -> None:
+    digest = sha256(DATA)
+    partial = store.partial(digest, len(DATA))
+    assert partial.missing() == [(0, len(DATA))]
+    partial.write(700_000, [DATA[700_000:]])
+    partial.write(0, [DATA[:1000], DATA[1000:5000]])
+    assert partial.missing() == [(5000, 700_000)]
+    with pytest.raises(NotFound):
+        store.stat(digest)
+    partial.write(5000, [DATA[5000:700_000]])
+    assert partial.missing() == []
+    assert partial.commit().size == len(DATA)
+    assert store.read(digest, len(DATA)) == DATA
+
+
+def test_what_has_come_is_kept_by_a_new_store(make: Make, tmp_path: Path) -> None:
+    digest = sha256(DATA)
+    partial = make(tmp_path / "content").partial(digest, len(DATA))
+    partial.write(100, [DATA[100:900]])
+    partial.close()
+    store = make(tmp_path / "content")
+    again = store.partial(digest, len(DATA))
+    assert (again.resumed, again.missing()) == (800, [(0, 100), (900, len(DATA))])
+    with pytest.raises(Conflict):
+        store.partial(digest, len(DATA))
+    again.close()
+    assert store.forget_partials(older=3600 * 10**9) == 0
+    assert store.forget_partials({sha256(b"another")}) == 0
+    assert store.forget_partials() > 0
+    assert store.partial(digest, len(DATA)).resumed == 0
+
+
+def test_a_follower_reads_behind_the_writer(store: ContentStore) -> None:
+    partial = store.partial(sha256(DATA), len(DATA))
+    read: list[bytes] = []
+    thread = threading.Thread(target=lambda: read.append(partial.follow().read()))
+    thread.start()
+    for at in range(0, len(DATA), 100_000):
+        partial.write(at, [DATA[at : at + 100_000]])
+    thread.join(10)
+    assert read == [DATA]
+    partial.commit()
+
+
+def test_a_follower_hears_of_the_end(store: ContentStore) -> None:
+    partial = store.partial(sha256(DATA), len(DATA))
+    found: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            partial.follow().read()
+        except NotFound as error:
+            found.append(error)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    partial.write(0, [DATA[:10]])
+    partial.fail(NotFound("gone"))
+    thread.join(10)
+    assert [str(error) for error in found] == ["gone"]
+    partial.discard()
+    assert store.forget_partials() == 0
+
+
+def test_wrong_bytes_never_become_a_blob(store: ContentStore) -> None:
+    partial = store.partial(sha256(DATA), len(DATA))
+    with pytest.raises(InvalidArgument, match="more than the announced"):
+        partial.write(len(DATA) - 1, [b"xx"])
+    partial.write(0, [bytes(len(DATA))])
+    with pytest.raises(InvalidArgument, match="verification failed"):
+        partial.follow().read()
+    with pytest.raises(InvalidArgument, match="verification failed"):
+        partial.commit()
+    partial.discard()
+    with pytest.raises(NotFound):
+        store.stat(sha256(DATA))
+    empty = store.partial(sha256(b""), 0)
+    assert empty.missing() == []
+    assert empty.commit().size == 0

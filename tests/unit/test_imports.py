@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "client": {"wire"},
     "compose": {"client"},
-    "cli": {"client", "compose"},
+    "cli": {"client", "compose", "registry"},
 }  # fmt: skip
 
 

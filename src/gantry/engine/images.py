@@ -401,7 +401,7 @@ class Images:
     ) -> tuple[list[dict[str, str]], int]:
         """Delete images without a tag, or with `dangling` off all that no container uses; returns items and bytes."""
         answer: list[dict[str, str]] = []
-        freed = 0
+        freed = await run_blocking(self.puller.forget_unfinished) if self.puller is not None else 0
         for image in await self.all():
             if (dangling and image.repo_tags) or keep(image):
                 continue
@@ -413,6 +413,7 @@ class Images:
                     continue  # in use, or gone since
                 answer += await self._tell(removal)
                 freed += removal.freed
+        freed += (await run_blocking(self.collector.collect)).size
         self._events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return answer, freed
 

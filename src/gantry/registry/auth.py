@@ -36,12 +36,13 @@ class Credentials(msgspec.Struct, frozen=True, rename="lower"):
         if not text.strip():
             return cls()
         try:
-            plain = msgspec.convert(without_nulls(msgspec.json.decode(text) or {}), cls)
+            document = msgspec.json.decode(text)
+            plain = msgspec.convert({} if document is None else without_nulls(document), cls)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise InvalidArgument(f"invalid X-Registry-Auth header: {error}") from error
         if plain.auth and not plain.username:
             try:
-                name, _, secret = base64.b64decode(plain.auth).decode().partition(":")
+                name, _, secret = base64.b64decode(plain.auth, validate=True).decode().partition(":")
             except ValueError as error:
                 raise InvalidArgument(f"invalid X-Registry-Auth header: {error}") from error
             plain = msgspec.structs.replace(plain, username=name, password=secret)

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import io
 import json
 import os
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from gantry.engine.image_layers import LayerPuller
 from gantry.engine.image_pull import Puller
 from gantry.engine.image_push import Pusher
 from gantry.engine.images import Images
+from gantry.errors import NotFound
 from gantry.model.platform import Platform
 from gantry.registry.client import RegistryClient
 from gantry.registry.settings import RegistryRule, RegistrySettings
@@ -457,3 +460,56 @@ async def test_errors_of_a_registry_come_through(call: Call, registry: FakeRegis
         f"pull access denied for {address(server, 'x')}, repository does not exist or may require 'docker login': "
         "denied: requested access to the resource is denied"
     )
+
+
+# --------------------------------------------------------------------------------------- several platforms
+
+
+async def test_platforms_in_lists_and_archives(call: Call, registry: FakeRegistry, server: TestServer) -> None:
+    mine = registry.add_image("from", "", [BASE], architecture=HOST)
+    theirs = registry.add_image("from", "", [TOP], architecture="s390x")
+    index = registry.add_index("from", "latest", {f"linux/{HOST}": mine, "linux/s390x": theirs})
+    name = address(server, "from")
+    await pulled(call, name)
+    (image,) = await call("GET", "/v1.48/images/json", manifests="1")
+    about = {entry["ID"]: entry for entry in image["Manifests"]}
+    assert image["Id"] == index
+    assert (about[mine]["Available"], about[mine]["Kind"]) == (True, "image")
+    assert about[mine]["ImageData"]["Platform"] == {"os": "linux", "architecture": HOST}
+    parts = [registry.manifests["from", mine][1], *(registry.blobs[d] for d in registry.layers("from", mine))]
+    assert about[mine]["Size"]["Content"] > sum(map(len, parts))
+    assert about[mine]["Size"]["Total"] == about[mine]["Size"]["Content"] + about[mine]["ImageData"]["Size"]["Unpacked"]
+    assert (about[theirs]["Available"], about[theirs]["ImageData"]["Size"]) == (False, {"Unpacked": 0})
+    await pulled(call, name, platform="linux/s390x")
+    answer = await call("GET", f"/images/{name}/json", platform=json.dumps({"os": "linux", "architecture": "s390x"}))
+    assert (answer["Id"], answer["Architecture"]) == (index, "s390x")
+    (image,) = await call("GET", "/v1.48/images/json", manifests="1")
+    assert all(entry["Available"] for entry in image["Manifests"])
+    assert not (await call("GET", "/v1.46/images/json", manifests="1"))[0].get("Manifests")
+
+
+async def test_an_archive_of_one_platform(daemon: Daemon, registry: FakeRegistry, server: TestServer) -> None:
+    mine = registry.add_image("from", "", [BASE], architecture=HOST)
+    theirs = registry.add_image("from", "", [TOP], architecture="s390x")
+    registry.add_index("from", "latest", {f"linux/{HOST}": mine, "linux/s390x": theirs})
+    name, other = address(server, "from") + ":latest", Platform("linux", "s390x")
+    for platform in (None, other):
+        await daemon.images.pull(name, platform, lambda _: None)
+    out = io.BytesIO()
+    daemon.images.save([name], out, other)
+    await daemon.images.remove(name)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        files = set(archive.getnames())
+    assert "blobs/" + theirs.replace(":", "/") in files
+    assert "blobs/" + mine.replace(":", "/") not in files
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield out.getvalue()
+
+    with pytest.raises(NotFound, match="does not match the specified platform"):
+        await daemon.images.load(chunks(), lambda _: None, platform=Platform("linux", "riscv64"))
+    assert not list(daemon.content.walk())
+    await daemon.images.load(chunks(), lambda _: None, platform=other)
+    assert (await daemon.images.get(name)).id == theirs
+    with pytest.raises(NotFound):
+        await daemon.images.check_names([name], Platform("linux", "riscv64"))

@@ -64,7 +64,7 @@ def _cached(record: CacheRecord) -> dict[str, Any]:
 
 
 def _containers(found: DiskUsage, version: tuple[int, int]) -> list[dict[str, Any]]:
-    sizes = {each.image.id: each.size for each in found.images}
+    sizes = {each.image.id: each.unpacked for each in found.images}
     return [
         containers_wire.summary(container, {}, version, (writable, writable + sizes.get(container.image_id, 0)))
         for container, writable in found.containers

@@ -58,7 +58,8 @@ class _Handlers:
             if (shown := chosen(image)) is None:
                 continue
             users = len(self._images.containers_using(image.id)) if shared else -1
-            answer.append(wire.summary(shown, users, shared.get(image.id, -1), version, manifests=manifests))
+            found_manifests = await self._images.manifests(image) if manifests else None
+            answer.append(wire.summary(shown, users, shared.get(image.id, -1), version, manifests=found_manifests))
         return web.json_response(answer)
 
     async def _shared(self, images: Sequence[Image]) -> dict[str, int]:
@@ -76,7 +77,8 @@ class _Handlers:
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         image = await self._images.get(request.match_info["name"], platform(request))
         version = api_version(request)
-        manifests = boolean(request, "manifests") and version >= (1, 48)
+        wanted = boolean(request, "manifests") and version >= (1, 48)
+        manifests = await self._images.manifests(image) if wanted else None
         return web.json_response(wire.inspect(image, version, manifests=manifests))
 
     async def history(self, request: web.Request) -> web.StreamResponse:
@@ -85,10 +87,11 @@ class _Handlers:
 
     async def save(self, request: web.Request) -> web.StreamResponse:
         names = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
-        self._images.check_names(names)
+        wanted = platform(request)
+        await self._images.check_names(names, wanted)
         response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
         await response.prepare(request)
-        async for chunk in written(lambda out: self._images.save(names, out)):
+        async for chunk in written(lambda out: self._images.save(names, out, wanted)):
             await response.write(chunk)
         await response.write_eof()
         await self._images.saved(names)
@@ -115,7 +118,9 @@ class _Handlers:
     async def load(self, request: web.Request) -> web.StreamResponse:
         stream = JSONStream(request)
         await stream.start()  # as Docker does, a bad archive is told in the stream of an answer 200
-        await self._images.load(request.content.iter_any(), stream, quiet=boolean(request, "quiet"))
+        await self._images.load(
+            request.content.iter_any(), stream, quiet=boolean(request, "quiet"), platform=platform(request)
+        )
         return await stream.finish()
 
     async def create(self, request: web.Request) -> web.StreamResponse:

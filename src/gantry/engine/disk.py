@@ -14,12 +14,16 @@ from gantry.ports import LayerInfo, Snapshotter, Volumes, VolumeUse
 
 
 class ImageUsage(msgspec.Struct, frozen=True):
-    """Bytes of one image's layers, how many of them other images have as well, and who uses it."""
+    """Bytes of one image's layers (blobs and unpacked files), how many of them other images have as well, its users.
+
+    `unpacked` are the bytes of the files alone.
+    """
 
     image: Image
     size: int
     shared: int
     containers: int
+    unpacked: int
 
 
 class DiskUsage(msgspec.Struct, frozen=True):
@@ -78,15 +82,16 @@ class Disk:
         users: dict[str, int] = {}
         sizes: dict[str, int] = {}
         for found in layers.values():
-            for diff_id, size in {layer.diff_id: layer.unpacked_size for layer in found}.items():
+            for diff_id, size in {layer.diff_id: _bytes(layer) for layer in found}.items():
                 users[diff_id] = users.get(diff_id, 0) + 1
                 sizes[diff_id] = size
         return sum(sizes.values()), tuple(
             ImageUsage(
                 image,
-                sum(layer.unpacked_size for layer in layers[image.id]),
-                sum(layer.unpacked_size for layer in layers[image.id] if users[layer.diff_id] > 1),
+                sum(_bytes(layer) for layer in layers[image.id]),
+                sum(_bytes(layer) for layer in layers[image.id] if users[layer.diff_id] > 1),
                 sum(container.image_id == image.id for container in containers),
+                sum(layer.unpacked_size for layer in layers[image.id]),
             )
             for image in images
         )
@@ -96,3 +101,8 @@ class Disk:
             return self._snapshots.usage(key)
         except NotFound:
             return 0
+
+
+def _bytes(layer: LayerInfo) -> int:
+    """What a layer takes: its blob, which is kept for pushes, and its files."""
+    return layer.size + layer.unpacked_size

@@ -4,28 +4,38 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
+import msgspec
+
 from gantry.engine.image_archive import CONTAINERD_NAME, OCI_NAME
 from gantry.engine.image_store import ImageStore
 from gantry.errors import NotFound
 from gantry.model.image import Image
+from gantry.model.platform import Platform
 from gantry.model.reference import Reference
 from gantry.oci import documents
 from gantry.oci.tar_reader import CHUNK, DIRECTORY
 from gantry.oci.tar_writer import TarWriter
 
 
-def write_archive(store: ImageStore, images: Mapping[str, Sequence[Reference]], out: BinaryIO) -> None:
-    """Write images with the given names; blobs that several share are written once. Raises NotFound."""
+def write_archive(
+    store: ImageStore, images: Mapping[str, Sequence[Reference]], out: BinaryIO, platform: Platform | None = None
+) -> None:
+    """Write images with the given names; blobs that several share are written once. Raises NotFound.
+
+    With `platform`, of each image that platform's manifest alone.
+    """
     archive = TarWriter(out)
     archive.header("blobs/", DIRECTORY, mode=0o755)
     archive.header("blobs/sha256/", DIRECTORY, mode=0o755)
-    for digest in sorted(set().union(*(store.reachable(image_id) for image_id in images))):
+    for digest in sorted(set().union(*(_parts(store, image_id, platform) for image_id in images))):
         _write_blob(store, digest, archive)
     index: list[dict[str, Any]] = []
     listed: list[dict[str, Any]] = []
     repositories: dict[str, dict[str, str]] = {}
     for image_id, references in images.items():
-        image = store.view(image_id)
+        image = store.view(image_id, platform)
+        if platform is not None:
+            image = _alone(store, image)
         index += _index_entries(image, references)
         listed.append(_docker_item(store, image, references))
         top = image.layers[-1].partition(":")[2] if image.layers else ""
@@ -37,6 +47,22 @@ def write_archive(store: ImageStore, images: Mapping[str, Sequence[Reference]], 
     if repositories:
         _write(archive, "repositories", repositories)
     archive.close()
+
+
+def _parts(store: ImageStore, image_id: str, platform: Platform | None) -> set[str]:
+    if platform is None:
+        return store.reachable(image_id)
+    image = store.view(image_id, platform)
+    return {image.manifest, image.config_digest, *image.layers}
+
+
+def _alone(store: ImageStore, image: Image) -> Image:
+    """An image of one platform that does without its index."""
+    if image.manifest == image.id:
+        return image
+    index = documents.decode_index(store.content.read(image.id, documents.MANIFEST_LIMIT))
+    part = next(part for part in index.manifests if part.digest == image.manifest)
+    return msgspec.structs.replace(image, id=image.manifest, media_type=part.media_type, manifest_size=part.size)
 
 
 def _write(archive: TarWriter, name: str, document: Any) -> None:

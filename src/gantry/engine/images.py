@@ -10,6 +10,7 @@ import msgspec
 from gantry.aio import run_blocking
 from gantry.engine.image_archive import ArchiveReader, Loaded
 from gantry.engine.image_garbage import Collector
+from gantry.engine.image_manifests import manifests_of
 from gantry.engine.image_pull import Puller
 from gantry.engine.image_push import Pusher
 from gantry.engine.image_remove import Removal, Users
@@ -19,7 +20,7 @@ from gantry.engine.image_upload import consume
 from gantry.errors import Conflict, GantryError, InvalidArgument, NotFound, Unavailable
 from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
-from gantry.model.image import Descriptor, HistoryEntry, Image
+from gantry.model.image import Descriptor, HistoryEntry, Image, PlatformManifest
 from gantry.model.platform import Platform
 from gantry.model.reference import Reference
 from gantry.oci import documents
@@ -103,6 +104,10 @@ class Images:
                 found.append(image)
         found.sort(key=lambda image: (created_at(image), image.id), reverse=True)
         return found
+
+    async def manifests(self, image: Image) -> list[PlatformManifest]:
+        """What there is of an image for each platform, attestations included."""
+        return await run_blocking(manifests_of, self.store, image)
 
     async def layer_infos(self, image: Image) -> tuple[LayerInfo, ...]:
         return await run_blocking(self._layer_infos, image)
@@ -213,9 +218,20 @@ class Images:
 
     # --------------------------------------------------------------------------------------- transfer
 
-    async def load(self, chunks: AsyncIterator[bytes], progress: ProgressSink, *, quiet: bool = True) -> None:
-        """Docker's `load`: an archive of images, all of them or none. Messages say what was loaded."""
-        loaded, lost = await consume(chunks, lambda stream: self._load(stream, None if quiet else progress))
+    async def load(
+        self,
+        chunks: AsyncIterator[bytes],
+        progress: ProgressSink,
+        *,
+        quiet: bool = True,
+        platform: Platform | None = None,
+    ) -> None:
+        """Docker's `load`: an archive of images, all of them or none. Messages say what was loaded.
+
+        With `platform`, images that are not for it are refused.
+        """
+        shown = None if quiet else progress
+        loaded, lost = await consume(chunks, lambda stream: self._load(stream, shown, platform))
         for name, before in lost.items():
             familiar = Reference.parse(name).familiar
             progress(
@@ -232,7 +248,9 @@ class Images:
                 progress({"stream": f"Loaded image ID: {image.image_id}\n"})
             await self._publish("load", image.image_id, image.image_id)
 
-    def _load(self, stream: BinaryIO, progress: ProgressSink | None) -> tuple[list[Loaded], dict[str, str]]:
+    def _load(
+        self, stream: BinaryIO, progress: ProgressSink | None, platform: Platform | None
+    ) -> tuple[list[Loaded], dict[str, str]]:
         undo: set[str] = set()
         try:
             with self._leases.lease() as lease:
@@ -240,7 +258,7 @@ class Images:
                 undo = reader.stored
                 loaded = reader.read(stream)
                 for image in loaded:
-                    self._prepare(image, lease, undo)
+                    self._prepare(image, lease, undo, platform)
                 found = {image.image_id: (image.media_type, image.references) for image in loaded}
                 lost = self.store.register_all(found)
         except BaseException:
@@ -250,22 +268,28 @@ class Images:
             self.collector.collect(unused)  # what the archive said of its layers for older readers
         return loaded, lost
 
-    def _prepare(self, loaded: Loaded, lease: LeaseHandle, undo: set[str]) -> None:
+    def _prepare(self, loaded: Loaded, lease: LeaseHandle, undo: set[str], platform: Platform | None) -> None:
         """Unpack an image that has no record yet; the chain IDs of its layers go to `undo`."""
+        name = loaded.references[0] if loaded.references else loaded.image_id
         try:
-            image = self.store.read(loaded.image_id, loaded.media_type)
+            image = self.store.read(loaded.image_id, loaded.media_type, platform, name)
         except NotFound:
+            if platform is not None:
+                raise
             return  # of another platform alone: it is kept and can be saved, not run
         undo.update(chain_ids(image.diff_ids))
         self._unpack(image, lease)
 
-    def save(self, names: Sequence[str], out: BinaryIO) -> None:
-        """Blocking. Write an archive of the named images; a repository without a tag means all its tags."""
+    def save(self, names: Sequence[str], out: BinaryIO, platform: Platform | None = None) -> None:
+        """Blocking. Write an archive of the named images; a repository without a tag means all its tags.
+
+        With `platform`, of each image that platform alone.
+        """
         with self._leases.lease() as lease:
             chosen = self._choose(names)
             for image_id in chosen:
                 lease.add(*self.store.reachable(image_id))
-            write_archive(self.store, chosen, out)
+            write_archive(self.store, chosen, out, platform)
 
     def _choose(self, names: Sequence[str]) -> dict[str, list[Reference]]:
         chosen: dict[str, list[Reference]] = {}
@@ -288,9 +312,11 @@ class Images:
         parsed = Reference.parse(reference) if reference else None
         return [(image_id, parsed if parsed is not None and parsed.tag else None)]
 
-    def check_names(self, names: Sequence[str]) -> None:
+    async def check_names(self, names: Sequence[str], platform: Platform | None = None) -> None:
         """Raises what `save` would raise for these names."""
-        self._choose(names)
+        for image_id in self._choose(names):
+            if platform is not None:
+                await run_blocking(self.store.view, image_id, platform, names[0])
 
     async def saved(self, names: Sequence[str]) -> None:
         """Publish what `save` did."""

@@ -49,6 +49,21 @@ class Image(msgspec.Struct, frozen=True):
     manifest_size: int = 0
 
 
+class PlatformManifest(msgspec.Struct, frozen=True):
+    """One manifest of an image, for lists: `kind` is image, attestation (of manifest `subject`) or unknown.
+
+    `content` are the bytes of its blobs that are stored, `unpacked` those of its files; what is not `available` is
+    named by the index alone.
+    """
+
+    descriptor: "Descriptor"
+    kind: str
+    available: bool
+    content: int
+    unpacked: int
+    subject: str = ""
+
+
 class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """OCI content descriptor."""
 

@@ -11,7 +11,7 @@ from gantry.errors import GantryError, InvalidArgument, NotFound
 from gantry.model.image import Descriptor
 from gantry.ports import ContentStore, TransferReport
 from gantry.registry.errors import Broken, Busy, Unreachable
-from gantry.registry.transport import Channel, pause
+from gantry.registry.transport import Channel, attempts, pause
 
 _READ = 1 << 20
 _CHUNK = 64 << 20  # bytes of one PATCH: after a break, at most this much is sent again
@@ -85,14 +85,17 @@ class Upload:
         """Where the registry's copy ends; "" where the upload is lost."""
         if not location:
             return "", 0
-        try:
+
+        async def ask() -> tuple[str, str]:
             async with channel.call("GET", location, expect=(204, 202, 200)) as response:
-                first, _, last = response.headers.get("Range", "").removeprefix("bytes=").partition("-")
-                following = _location(channel, location, response.headers.get("Location", "") or location)
-        except (Broken, Busy):
-            return "", 0
+                following = response.headers.get("Location", "") or location
+                return response.headers.get("Range", ""), _location(channel, location, following)
+
+        try:
+            held, following = await attempts(self._attempts, ask)
         except GantryError:
-            return "", 0  # forgotten: from the beginning
+            return "", 0  # it does not know of the upload any more: from the beginning
+        first, _, last = held.removeprefix("bytes=").partition("-")
         if first != "0" or not last.isdecimal() or not 0 <= int(last) < self._blob.size:
             return "", 0
         return following, int(last) + 1 if int(last) else 0

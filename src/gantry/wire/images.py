@@ -8,7 +8,7 @@ import msgspec
 from gantry.errors import InvalidArgument
 from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
-from gantry.model.image import HistoryEntry, Image
+from gantry.model.image import HistoryEntry, Image, PlatformManifest
 from gantry.model.timestamp import parse_rfc3339
 from gantry.wire.healthcheck import parse_healthcheck
 from gantry.wire.versions import MAXIMUM
@@ -30,7 +30,7 @@ def summary(
     shared_size: int = -1,
     version: tuple[int, int] = MAXIMUM,
     *,
-    manifests: bool = False,
+    manifests: Sequence[PlatformManifest] | None = None,
 ) -> dict[str, Any]:
     """One line of an image list; -1 stands for what was not counted."""
     no_tags, no_digests = (["<none>:<none>"], ["<none>@<none>"]) if version < (1, 43) else ([], [])
@@ -49,12 +49,14 @@ def summary(
         answer["VirtualSize"] = image.size
     if version >= (1, 48):
         answer["Descriptor"] = _descriptor(image)
-    if manifests:
-        answer["Manifests"] = [_manifest(image, containers)]
+    if manifests is not None:
+        answer["Manifests"] = [_manifest(image, manifest, containers) for manifest in manifests]
     return answer
 
 
-def inspect(image: Image, version: tuple[int, int], *, manifests: bool = False) -> dict[str, Any]:
+def inspect(
+    image: Image, version: tuple[int, int], *, manifests: Sequence[PlatformManifest] | None = None
+) -> dict[str, Any]:
     """Before API 1.44, `VirtualSize` repeats the size; before 1.50, `Config` has a container's fields too."""
     answer: dict[str, Any] = {
         "Id": image.id,
@@ -81,8 +83,8 @@ def inspect(image: Image, version: tuple[int, int], *, manifests: bool = False) 
         answer["ContainerConfig"] = _config(ContainerConfig(), version)
     if version >= (1, 48):
         answer["Descriptor"] = _descriptor(image)
-    if manifests:
-        answer["Manifests"] = [_manifest(image, -1)]
+    if manifests is not None:
+        answer["Manifests"] = [_manifest(image, manifest, -1) for manifest in manifests]
     return answer
 
 
@@ -103,22 +105,23 @@ def _descriptor(image: Image) -> dict[str, Any]:
     return {"mediaType": image.media_type, "digest": image.id, "size": image.manifest_size}
 
 
-def _manifest(image: Image, containers: int) -> dict[str, Any]:
-    """`ImageManifestSummary` of the one platform that is used here."""
-    platform = {"architecture": image.architecture, "os": image.os}
-    if image.variant:
-        platform["variant"] = image.variant
-    data: dict[str, Any] = {"Platform": platform, "Size": {"Unpacked": image.size}}
-    if containers >= 0:
-        data["Containers"] = []
-    return {
-        "ID": image.manifest,
-        "Descriptor": {**_descriptor(image), "digest": image.manifest, "platform": platform},
-        "Available": True,
-        "Kind": "image",
-        "Size": {"Content": image.manifest_size, "Total": image.manifest_size + image.size},
-        "ImageData": data,
+def _manifest(image: Image, manifest: PlatformManifest, containers: int) -> dict[str, Any]:
+    """`ImageManifestSummary`; `containers` are those of the image's own platform."""
+    answer: dict[str, Any] = {
+        "ID": manifest.descriptor.digest,
+        "Descriptor": msgspec.to_builtins(manifest.descriptor),
+        "Available": manifest.available,
+        "Kind": manifest.kind,
+        "Size": {"Content": manifest.content, "Total": manifest.content + manifest.unpacked},
     }
+    if manifest.kind == "image":
+        platform = manifest.descriptor.platform or {}
+        answer["ImageData"] = {"Platform": platform, "Size": {"Unpacked": manifest.unpacked}}
+        if containers >= 0 and manifest.descriptor.digest == image.manifest:
+            answer["ImageData"]["Containers"] = []
+    elif manifest.kind == "attestation":
+        answer["AttestationData"] = {"For": manifest.subject}
+    return answer
 
 
 def history(lines: Sequence[tuple[Image | None, HistoryEntry, int]]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from gantry.engine.system import Component, Host
 from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program, run
 from gantry.model.platform import Platform
+from gantry.runtime import apparmor
 from gantry.runtime.defaults import INIT_PROGRAMS
 from gantry.runtime.facts import kernel_limits
 
@@ -55,6 +56,8 @@ def _os_release() -> dict[str, str]:
 
 
 def _security_options(*, cgroup_namespaces: bool) -> Iterator[str]:
+    if apparmor.enabled():
+        yield "name=apparmor"
     if Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         yield "name=seccomp,profile=builtin"
     if cgroup_namespaces:

@@ -12,13 +12,15 @@ from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program, hard_limits
 from gantry.model.kernel import KernelLimits
 from gantry.model.platform import Platform
-from gantry.runtime import defaults
+from gantry.runtime import apparmor, defaults
 
 
 class HostFacts(msgspec.Struct, frozen=True):
     """`capabilities` are those that can be given away, `hard_limits` bound what a process limit may be.
 
-    `sysctls` are the default ones that this kernel has; `init_path` is "" without a static init program.
+    `apparmor` is the profile of containers that name none: "" where it cannot be loaded, None where the kernel does
+    not confine by profiles. `sysctls` are the default ones that this kernel has, `init_path` is "" without a static
+    init program.
     """
 
     capabilities: tuple[str, ...]
@@ -32,7 +34,7 @@ class HostFacts(msgspec.Struct, frozen=True):
     masked_paths: tuple[str, ...]
     init_path: str
     limits: KernelLimits = KernelLimits()
-    apparmor: bool = False
+    apparmor: str | None = None
     cdi_directories: tuple[str, ...] = ()
 
 
@@ -53,16 +55,8 @@ def probe(hierarchies: Hierarchies) -> HostFacts:
         + tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
         init_path=_init_program(),
         limits=limits,
-        apparmor=apparmor_enabled(),
+        apparmor=apparmor.load_default() if apparmor.enabled() else None,
     )
-
-
-def apparmor_enabled() -> bool:
-    """Whether the kernel confines processes by AppArmor profiles."""
-    try:
-        return Path("/sys/module/apparmor/parameters/enabled").read_text("ascii").strip() == "Y"
-    except OSError:
-        return False
 
 
 def kernel_limits(hierarchies: Hierarchies) -> KernelLimits:

@@ -9,7 +9,7 @@ from gantry.errors import Unavailable
 from gantry.linux.process import limit_value
 from gantry.model.container import HostConfig
 from gantry.model.task import ProcessSpec, TaskSpec
-from gantry.runtime import defaults, mounts, seccomp
+from gantry.runtime import apparmor, defaults, mounts, seccomp
 from gantry.runtime.devices import DeviceNumbers
 from gantry.runtime.facts import HostFacts
 from gantry.runtime.resources import resources
@@ -50,8 +50,10 @@ def build(spec: TaskSpec, resolved: Resolved) -> dict[str, Any]:
     process["oomScoreAdj"] = config.oom_score_adj
     if limits := _rlimits(config, facts):
         process["rlimits"] = limits
-    if facts.apparmor and security.apparmor not in ("", "unconfined"):
-        process["apparmorProfile"] = security.apparmor
+    if facts.apparmor is not None:
+        profile = security.apparmor or ("" if config.privileged else facts.apparmor)
+        if profile not in ("", apparmor.UNCONFINED):
+            process["apparmorProfile"] = profile
     document: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "process": process,

@@ -1,7 +1,9 @@
 """Every operation, query parameter and request field of the Engine API, held against our routes and structs."""
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import re
 import textwrap
 import types
@@ -14,7 +16,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from gantry.api import archive, build, containers, disk, execs, images, networks, system, volumes
+import gantry.api
+from gantry.api import execs
 from gantry.api.query import boolean
 from gantry.api.routing import Handler, Route
 from gantry.model.container import ContainerConfig, HostConfig
@@ -23,7 +26,11 @@ from gantry.wire import networks as networks_wire
 from gantry.wire import volumes as volumes_wire
 from lib import reference
 
-ROOMS = (archive, build, containers, disk, execs, images, networks, system, volumes)
+ROOMS = [
+    module
+    for found in pkgutil.iter_modules(gantry.api.__path__)
+    if hasattr(module := importlib.import_module(f"gantry.api.{found.name}"), "routes")
+]
 
 # The bodies that are structs of ours, by operation.
 BODIES: dict[str, Any] = {
@@ -38,6 +45,7 @@ BODIES: dict[str, Any] = {
     "POST /networks/{id}/disconnect": networks_wire.NetworkDisconnect,
     "POST /volumes/create": volumes_wire.VolumeCreate,
 }
+_ROOMS = ("gantry.api", "gantry.wire")
 _PATTERN = re.compile(r"\{(\w+)(?::[^{}]+)?\}")
 
 
@@ -62,6 +70,19 @@ def test_operations_and_query_parameters() -> None:
 
 def test_request_fields() -> None:
     reference.compare("api-fields", missing_fields())
+
+
+def test_filters() -> None:
+    reference.compare("filters", missing_filters())
+
+
+def missing_filters() -> Iterator[str]:
+    handlers = {(route.method, _shape(route.path)): route.handler for route in served()}
+    for operation, told in reference.load("filters")["endpoints"].items():
+        method, path = operation.split(" ")
+        handler = handlers.get((method, path))
+        words = set(spoken(handler)) if handler else set()
+        yield from (f"{operation} {key}" for key in told["keys"] if key not in words)
 
 
 def missing_operations() -> Iterator[str]:
@@ -96,10 +117,28 @@ def spoken(handler: Handler, seen: set[Any] | None = None) -> Iterator[str]:
             yield node.value
         elif isinstance(node, ast.Name):
             called = function.__globals__.get(node.id)
+            yield from _texts(called)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
             called = getattr(owner, node.attr, None)
-        if isinstance(called, types.FunctionType | types.MethodType) and called.__module__.startswith("gantry.api"):
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            room = function.__globals__.get(node.value.id)
+            called = getattr(room, node.attr, None) if isinstance(room, types.ModuleType) else None
+        if isinstance(called, type) and called.__module__.startswith(_ROOMS):
+            for member in vars(called).values():
+                if isinstance(member, types.FunctionType):
+                    yield from spoken(member, seen)
+        if isinstance(called, types.FunctionType | types.MethodType) and called.__module__.startswith(_ROOMS):
             yield from spoken(called, seen)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a module's constant: a set of names, a table by name."""
+    if isinstance(value, frozenset | tuple | list | dict):
+        for item in value:
+            if isinstance(item, str):
+                yield item
+            elif isinstance(item, tuple):
+                yield from _texts(item)
 
 
 def missing_fields() -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gantry.cli.main import run
+from gantry.cli import main
+from gantry.cli.command import Context
 from lib.fake_api import FakeAPI
 
 Gantry = Callable[..., tuple[int, str, str]]
@@ -30,9 +32,25 @@ def gantry(
     monkeypatch.setenv("GANTRY_AUTOSTART", "0")
     monkeypatch.setenv("TZ", "UTC")
 
+    made: list[Context] = []
+
+    class Kept(Context):
+        """A command ends with its process, and its connections with it; here they are closed."""
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+    monkeypatch.setattr(main, "Context", Kept)
+
     def call(*words: str) -> tuple[int, str, str]:
         capfd.readouterr()
-        status = run("gantry", words)
+        try:
+            status = main.run("gantry", words)
+        finally:
+            while made:
+                if (client := made.pop()._client) is not None:
+                    client.close()
         out, err = capfd.readouterr()
         return status, out, err
 

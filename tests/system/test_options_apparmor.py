@@ -39,4 +39,4 @@ def test_what_the_profile_closes(client: Client) -> None:
 def test_an_unknown_profile(client: Client) -> None:
     refused = client.run("run", "--rm", "--security-opt", "apparmor=not-loaded", "busybox", "true", check=False)
     assert refused.returncode in (125, 127)
-    assert "apparmor" in refused.stderr.lower()
+    assert "/attr/" in refused.stderr  # the file of /proc that takes a profile

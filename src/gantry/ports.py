@@ -351,6 +351,10 @@ class Registries(Protocol):
         """Docker's search results: `name`, `description`, `star_count`, `is_official`, `is_automated`."""
         ...
 
+    def download(self, url: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """What is at an http or https address; InvalidArgument for others."""
+        ...
+
     async def close(self) -> None: ...
 
 

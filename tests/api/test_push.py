@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import os
+import ssl
 import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from gantry.engine.image_layers import LayerPuller
 from gantry.engine.image_pull import Puller
 from gantry.engine.image_push import Pusher
 from gantry.engine.images import Images
-from gantry.errors import NotFound
+from gantry.errors import InvalidArgument, NotFound, Unavailable
 from gantry.model.platform import Platform
 from gantry.registry.client import RegistryClient
 from gantry.registry.settings import RegistryRule, RegistrySettings
@@ -34,6 +35,7 @@ from gantry.store.leases import MemoryLeases
 from gantry.store.snapshots import OverlaySnapshotter
 from gantry.store.state import SQLiteState
 from lib.archives import descriptor, directory, member, sha256, tar
+from lib.certificates import Authority
 from lib.registry import FakeRegistry, error_answer, once
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="layers have owners")
@@ -105,7 +107,8 @@ async def daemon(tmp_path: Path, settings: RegistrySettings) -> AsyncIterator[Da
 @pytest.fixture
 async def call(daemon: Daemon) -> AsyncIterator[Call]:
     """One call; `auth` fields become X-Registry-Auth. Streams come as lists of messages."""
-    app = application([*registries.routes(Distribution(daemon.registries), daemon.images), *routes(daemon.images)])
+    distribution = Distribution(daemon.registries)
+    app = application([*registries.routes(distribution, daemon.images), *routes(daemon.images, distribution)])
     async with TestClient(TestServer(app)) as client:
 
         async def call(
@@ -513,3 +516,71 @@ async def test_an_archive_of_one_platform(daemon: Daemon, registry: FakeRegistry
     assert (await daemon.images.get(name)).id == theirs
     with pytest.raises(NotFound):
         await daemon.images.check_names([name], Platform("linux", "riscv64"))
+
+
+# ------------------------------------------------------------------------------------------ TLS and others
+
+
+async def test_certificates_are_checked(
+    tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gantry.registry.endpoints._LOOPBACK", ())
+    authority = Authority(tmp_path / "ca")
+    pair = authority.sign("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    registry.add_image("app", "latest", [BASE])
+    server = registry.server()
+    await server.start_server(ssl=context)
+    place = tmp_path / "certs.d" / f"localhost:{server.port}"
+    daemon = Daemon(tmp_path, RegistrySettings(attempts=2, certificates=(tmp_path / "certs.d",)))
+    name = f"localhost:{server.port}/app:latest"
+    with pytest.raises(Unavailable, match="failed to verify certificate"):
+        await daemon.images.pull(name, None, lambda _: None)
+    place.mkdir(parents=True)
+    (place / "ca.crt").write_bytes(authority.path.read_bytes())
+    daemon.registries.reload(RegistrySettings(attempts=2, certificates=(tmp_path / "certs.d",)))
+    await daemon.images.pull(name, None, lambda _: None)
+
+    async def leave_tls(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect(f"http://localhost:1{request.path}")
+
+    registry.faults.append(leave_tls)
+    with pytest.raises(InvalidArgument, match="leaves TLS and is not followed"):
+        await daemon.images.pull(name, None, lambda _: None)
+    await daemon.close()
+    await server.close()
+
+
+async def test_through_a_proxy(tmp_path: Path, registry: FakeRegistry) -> None:
+    """Plain HTTP goes to the proxy with the whole address."""
+    registry.add_image("app", "latest", [BASE])
+    async with registry.server() as proxy:
+        proxies = {"http-proxy": f"http://127.0.0.1:{proxy.port}", "no-proxy": "elsewhere.test"}
+        rule = RegistryRule(server="http://registry.test")
+        settings = RegistrySettings(attempts=1, certificates=(), proxies=proxies, rules={"docker.io": rule})
+        daemon = Daemon(tmp_path, settings)
+        registry.add_image("library/app", "latest", [BASE])
+        await daemon.images.pull("app:latest", None, lambda _: None)
+        assert {headers["Host"] for _, _, headers in registry.requests} == {"registry.test"}
+        await daemon.close()
+
+
+async def test_import_from_an_address(call: Call, daemon: Daemon) -> None:
+    async def archive(request: web.Request) -> web.StreamResponse:
+        if request.path == "/moved":
+            raise web.HTTPFound("/root.tar")
+        return web.Response(status=200 if request.path == "/root.tar" else 404, body=BASE)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", archive)
+    async with TestServer(app) as place:
+        source = f"http://127.0.0.1:{place.port}"
+        messages = await call("POST", "/images/create", fromSrc=f"{source}/moved", repo="made", tag="1")
+        assert messages[0] == {"status": f"Downloading from {source}/moved"}
+        image = await daemon.images.get("made:1")
+        assert (messages[-1]["status"], image.comment) == (image.id, f"Imported from {source}/moved")
+        messages = await call("POST", "/images/create", fromSrc=f"{source}/none")
+        assert "unexpected status 404" in messages[-1]["error"]
+        messages = await call("POST", "/images/create", fromSrc="ftp://127.0.0.1/x")
+        assert "only http and https are" in messages[-1]["error"]

@@ -2,7 +2,8 @@
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 
 import msgspec
 from aiohttp import web
@@ -12,6 +13,7 @@ from gantry.api.image_filters import ImageFilter, PruneFilter
 from gantry.api.query import boolean, filters
 from gantry.api.routing import Route, api_version
 from gantry.api.stream import JSONStream
+from gantry.engine.distribution import Distribution
 from gantry.engine.images import Images, chain_ids, taggable
 from gantry.errors import Internal, InvalidArgument
 from gantry.model.container import ContainerConfig
@@ -21,8 +23,9 @@ from gantry.model.reference import Reference
 from gantry.wire import images as wire
 
 
-def routes(images: Images) -> list[Route]:
-    handlers = _Handlers(images)
+def routes(images: Images, distribution: Distribution | None = None) -> list[Route]:
+    """`distribution` fetches what is imported from an address."""
+    handlers = _Handlers(images, distribution)
     return [
         Route("GET", "/images/json", handlers.list),
         Route("POST", "/images/create", handlers.create),
@@ -38,8 +41,9 @@ def routes(images: Images) -> list[Route]:
 
 
 class _Handlers:
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, distribution: Distribution | None) -> None:
         self._images = images
+        self._distribution = distribution
 
     # ------------------------------------------------------------------------------------------ reads
 
@@ -137,7 +141,7 @@ class _Handlers:
         return await stream.finish()
 
     async def _import(self, request: web.Request, source: str) -> web.StreamResponse:
-        if source != "-":
+        if source != "-" and self._distribution is None:
             raise InvalidArgument(f"import from {source!r} is not possible: send the archive with fromSrc=-")
         repository = request.query.get("repo", "")
         reference = _reference(repository, request.query.get("tag", "")) if repository else ""
@@ -147,13 +151,18 @@ class _Handlers:
         wanted = platform(request)
         stream = JSONStream(request)
         try:
-            image = await self._images.import_tar(
-                request.content.iter_any(),
-                reference,
-                config=config,
-                message=request.query.get("message", ""),
-                platform=wanted,
-            )
+            async with AsyncExitStack() as stack:
+                chunks: AsyncIterator[bytes] = request.content.iter_any()
+                if source != "-" and self._distribution is not None:
+                    stream({"status": f"Downloading from {source}"})
+                    chunks = await stack.enter_async_context(self._distribution.download(source))
+                image = await self._images.import_tar(
+                    chunks,
+                    reference,
+                    config=config,
+                    message=request.query.get("message", "") or f"Imported from {source}",
+                    platform=wanted,
+                )
         except InvalidArgument as error:
             raise Internal(error.message) from error  # Docker's status for an archive that is none
         stream({"status": image.id})

@@ -87,6 +87,7 @@ class Assembly:
         self._images.puller = Puller(
             self._state, self._images.store, self._images.collector, leases, self._registries, downloads, self._owner
         )
+        distribution = Distribution(self._registries)
         self._images.pusher = Pusher(
             self._images.store, leases, self._registries, self._owner, config.max_concurrent_uploads
         )
@@ -164,8 +165,8 @@ class Assembly:
             *containers_api.routes(containers),
             *execs_api.routes(execs),
             *archive_api.routes(containers, Archives(containers)),
-            *registries_api.routes(Distribution(self._registries), self._images),
-            *images_api.routes(self._images),
+            *registries_api.routes(distribution, self._images),
+            *images_api.routes(self._images, distribution),
             *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.connections, self._events)),
             *volumes_api.routes(volumes),
             *build_api.routes(self._builder),
@@ -207,6 +208,7 @@ class Assembly:
     def reload(self, config: Config) -> None:
         """Take over a reloaded configuration and tell the subscribers of events."""
         self.config = config
+        self._registries.reload(registry_settings(config))
         self._events.publish("daemon", "reload", self._id, _reload_attributes(config, self._system.host.name))
 
     async def stop_containers(self) -> None:

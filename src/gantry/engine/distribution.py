@@ -1,5 +1,7 @@
 """What users ask registries through the daemon: logins, searches, what is behind a name."""
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from gantry.engine.image_pull import explained
@@ -27,6 +29,10 @@ class Distribution:
         if not term:
             raise InvalidArgument("search term is required")
         return await self._registries.search(term, auth, limit)
+
+    def download(self, url: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """What is at an http or https address, for `import`."""
+        return self._registries.download(url if "://" in url else f"http://{url}")
 
     async def inspect(self, reference: Reference, auth: str) -> tuple[Descriptor, list[dict[str, Any]]]:
         """What a name means at its registry, and for which platforms."""

@@ -1,8 +1,10 @@
 """The registries of the world, as the engine sees them: repositories, logins, searches."""
 
 import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -10,7 +12,7 @@ from gantry.aio import run_blocking
 from gantry.errors import GantryError, InvalidArgument
 from gantry.model.reference import DEFAULT_DOMAIN, Reference
 from gantry.registry.auth import Credentials
-from gantry.registry.endpoints import HUB_NAMES
+from gantry.registry.endpoints import HUB_NAMES, Endpoint
 from gantry.registry.errors import Unreachable
 from gantry.registry.repository import RemoteRepository
 from gantry.registry.settings import RegistrySettings
@@ -29,13 +31,25 @@ class RegistryClient:
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._transport = Transport(settings)
+        self._former: list[Transport] = []
 
     async def close(self) -> None:
-        await self._transport.close()
+        for transport in (self._transport, *self._former):
+            await transport.close()
 
-    async def reload(self, settings: RegistrySettings) -> None:
+    def reload(self, settings: RegistrySettings) -> None:
         """Take over a reloaded configuration; what is under way ends as it began."""
+        self._former.append(self._transport)
         self._transport = Transport(settings)
+
+    @asynccontextmanager
+    async def download(self, url: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise InvalidArgument(f"import from {url!r} is not possible: only http and https are")
+        endpoint = Endpoint(f"{parts.scheme}://{parts.netloc}", parts.netloc)
+        async with Channel(self._transport, endpoint, Credentials()).call("GET", url) as response:
+            yield response.content.iter_any()
 
     def repository(self, reference: Reference, auth: str, *, push: bool = False) -> RemoteRepository:
         return RemoteRepository(self._transport, reference, Credentials.decode(auth), push=push)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ _SILENCE = 60.0  # seconds without a byte
 _READ_AHEAD = 1 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LONGEST_WAIT = 30.0
+_CERTIFICATES = 10.0  # seconds after which `certs.d` is looked at again
 
 Body = Callable[[], Any]  # makes a request's body anew for each attempt
 
@@ -41,7 +43,7 @@ class Transport:
         self.endpoints = Endpoints(settings)
         self._proxies = Proxies(settings)
         self._session: aiohttp.ClientSession | None = None
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, bool], tuple[float, ssl.SSLContext]] = {}
 
     async def close(self) -> None:
         if self._session is not None:
@@ -84,14 +86,12 @@ class Transport:
             raise Broken(f'{method.capitalize()} "{url}": {_plain(error)}') from error
 
     async def _context(self, netloc: str, *, insecure: bool) -> ssl.SSLContext:
-        key = netloc, insecure
-        if key not in self._contexts:
-            self._contexts[key] = await run_blocking(self.endpoints.tls, netloc, insecure=insecure)
-        return self._contexts[key]
-
-    def forget_certificates(self) -> None:
-        """Read `certs.d` again for the next connection."""
-        self._contexts.clear()
+        key, now = (netloc, insecure), time.monotonic()
+        made, context = self._contexts.get(key, (0.0, None))
+        if context is None or now - made > _CERTIFICATES:
+            context = await run_blocking(self.endpoints.tls, netloc, insecure=insecure)
+            self._contexts[key] = now, context
+        return context
 
 
 def _reason(error: aiohttp.ClientConnectorError, netloc: str) -> str:

@@ -5,7 +5,7 @@ from asynchronous code; methods that are `async def` never block the event loop.
 """
 
 import socket
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
@@ -229,7 +229,7 @@ class Layers(Protocol):
         ...
 
     def mounted(self, mounts: Sequence[Mount]) -> AbstractContextManager[Path]:
-        """Mount at a private place for the length of a `with` block (blocking)."""
+        """Mount at a private place for the length of a `with` block; those with a target inside it (blocking)."""
         ...
 
 
@@ -632,6 +632,22 @@ class Volumes(Protocol):
 
     async def copy_up(self, name: str, source: Path, subpath: str) -> None:
         """Fill an empty volume with the image's content at its destination (`source`, already resolved)."""
+        ...
+
+
+class VolumeContents(Protocol):
+    """What Docker's volumes cannot do (implemented beside `Volumes`)."""
+
+    async def rename(self, name: str, new: str) -> Volume:
+        """Conflict while a container has it, or where the new name is taken."""
+        ...
+
+    async def fill(self, name: str, labels: dict[str, str], fill: Callable[[Path], None]) -> Volume:
+        """A new volume whose directory `fill` fills (blocking); it is there as a whole or not at all."""
+        ...
+
+    async def clone(self, name: str, new: str) -> Volume:
+        """A new volume with the content and labels of another one, as they are now."""
         ...
 
 

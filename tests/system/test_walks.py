@@ -225,6 +225,14 @@ class TestContainersInDetail:
         )
         assert client.out("run", "--rm", "-v", f"{tmp_path}:/d", "busybox", "cat", "/d/f") == "kept"
 
+    def test_a_missing_source_is_made_or_refused(self, client: Client, name: str, tmp_path: Path) -> None:
+        mount = f"type=bind,target=/m,source={tmp_path}/none"
+        refused = client.run("run", "--rm", "--name", name, "--mount", mount, "busybox", "true", check=False)
+        assert refused.returncode == 125
+        assert f"bind source path does not exist: {tmp_path}/none" in refused.stderr
+        client.run("run", "--rm", "--name", name, "-v", f"{tmp_path}/made:/m", "busybox", "touch", "/m/f")
+        assert (tmp_path / "made" / "f").exists()
+
     def test_read_only_root(self, client: Client, name: str, tmp_path: Path) -> None:
         done = client.run(
             "run", "--rm", "--name", name, "--read-only=true", "-v", f"{tmp_path}:/data", "busybox",

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import BinaryIO
 
 from aiohttp import web
@@ -66,32 +67,39 @@ class _Handlers:
 
     async def write(self, request: web.Request) -> web.StreamResponse:
         container = self._containers.get(request.match_info["id"])
-        loop = asyncio.get_running_loop()
-        reading, writing = os.pipe()
-        async with TaskOwner("cp") as owner:
-            source = os.fdopen(reading, "rb", buffering=_CHUNK)
-
-            async def fill() -> None:
-                with os.fdopen(writing, "wb", buffering=0) as sink:
-                    async for chunk in request.content.iter_chunked(_CHUNK):
-                        try:
-                            await loop.run_in_executor(None, sink.write, chunk)
-                        except BrokenPipeError:
-                            return  # the reader refused the archive and says why
-
-            filling = owner.spawn(fill())
-            try:
-                await self._archives.write(
-                    container,
-                    _path(request),
-                    source,
-                    no_overwrite=boolean(request, "noOverwriteDirNonDir"),
-                    keep_owner=boolean(request, "copyUIDGID"),
-                )
-            finally:
-                await run_blocking(source.close)
-            await filling
+        async with received(request) as source:
+            await self._archives.write(
+                container,
+                _path(request),
+                source,
+                no_overwrite=boolean(request, "noOverwriteDirNonDir"),
+                keep_owner=boolean(request, "copyUIDGID"),
+            )
         return web.Response(status=200)
+
+
+@asynccontextmanager
+async def received(request: web.Request) -> AsyncIterator[BinaryIO]:
+    """A request's body as a file for blocking readers: the event loop fills a pipe."""
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe()
+    async with TaskOwner("cp") as owner:
+        source = os.fdopen(reading, "rb", buffering=_CHUNK)
+
+        async def fill() -> None:
+            with os.fdopen(writing, "wb", buffering=0) as sink:
+                async for chunk in request.content.iter_chunked(_CHUNK):
+                    try:
+                        await loop.run_in_executor(None, sink.write, chunk)
+                    except BrokenPipeError:
+                        return  # the reader refused the archive and says why
+
+        filling = owner.spawn(fill())
+        try:
+            yield source
+        finally:
+            await run_blocking(source.close)
+        await filling
 
 
 async def written(write: Callable[[BinaryIO], None]) -> AsyncIterator[bytes]:
@@ -119,7 +127,7 @@ async def written(write: Callable[[BinaryIO], None]) -> AsyncIterator[bytes]:
 def _path(request: web.Request) -> str:
     path = request.query.get("path", "")
     if not path:
-        raise InvalidArgument("missing required parameter: 'path'")
+        raise InvalidArgument("bad parameter: path cannot be empty")
     return path
 
 

@@ -236,6 +236,11 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
             yield block
 
 
+def source_blocks(source: str) -> Iterator[bytes]:
+    """A file's content, or standard input's for `-`; raises CommandError."""
+    return standard_input() if source == "-" else _blocks(_open(source))
+
+
 def standard_input() -> Iterator[bytes]:
     while block := os.read(0, _BLOCK):
         yield block
@@ -322,7 +327,7 @@ def _import(ctx: Context, args: Arguments) -> int:
         }
         messages = ctx.client.messages("POST", "/images/create", query)
     else:
-        blocks = standard_input() if source == "-" else _blocks(_open(source))
+        blocks = source_blocks(source)
         messages = import_stream(ctx, blocks, repository, tag, changes, message, platform)
     show_progress(ctx, messages)
     return 0

@@ -16,6 +16,7 @@ from gantry.api import images as images_api
 from gantry.api import networks as networks_api
 from gantry.api import registries as registries_api
 from gantry.api import system as system_api
+from gantry.api import volume_contents as volume_contents_api
 from gantry.api import volumes as volumes_api
 from gantry.api.routing import Route
 from gantry.build.builder import Builder
@@ -37,6 +38,7 @@ from gantry.engine.lifecycle import Lifecycle
 from gantry.engine.networks import NetworkCases
 from gantry.engine.registry import Registry
 from gantry.engine.system import Host, Settings, System
+from gantry.engine.volume_contents import VolumeTransfers
 from gantry.engine.volumes import VolumeCases
 from gantry.logs.keeper import LogKeeper
 from gantry.network.host import HostNetworks
@@ -169,6 +171,7 @@ class Assembly:
             *images_api.routes(self._images, distribution),
             *networks_api.routes(NetworkCases(self._networks, registry, self._lifecycle.connections, self._events)),
             *volumes_api.routes(volumes),
+            *volume_contents_api.routes(VolumeTransfers(volumes, self._volumes, self._events)),
             *build_api.routes(self._builder),
             *disk_api.routes(Disk(registry, self._images, self._volumes, self._volumes, snapshots), self._builder),
         ]

@@ -22,69 +22,93 @@ class Archives:
         self._containers = containers
 
     @asynccontextmanager
-    async def _place(self, container: Container, path: str) -> AsyncIterator[tuple[Path, str, bool]]:
-        """A root, a path inside it, and whether it is read-only. A stopped container's volumes are followed too."""
-        if not container.status.running:
-            for mount in sorted(container.mounts, key=lambda mount: -len(mount.destination)):
-                inside = path == mount.destination or path.startswith(mount.destination + "/")
-                if inside and mount.type in ("bind", "volume"):
-                    rest = path.removeprefix(mount.destination) or "/"
-                    source = Path(mount.source)
-                    if await run_blocking(source.is_dir):
-                        yield source, rest, not mount.read_write
-                        return
-        read_only = container.host_config.readonly_rootfs
+    async def _place(self, container: Container, path: str) -> AsyncIterator[tuple[Path, str]]:
+        """A root, and `path` as a place inside it."""
         async with self._containers.root(container) as root:
-            yield root, path, read_only
+            yield root, path
+
+    @staticmethod
+    def _check_writable(container: Container, root: Path, path: str) -> None:
+        """Raises Forbidden where the path's mount, or the root file system, is read-only for the container."""
+        place = archive.real_path_inside(root, path)
+        inside = [
+            mount
+            for mount in container.mounts
+            if place == mount.destination or place.startswith(mount.destination.rstrip("/") + "/")
+        ]
+        if not inside and container.host_config.readonly_rootfs:
+            raise Forbidden("container rootfs is marked read-only")
+        if inside and not max(inside, key=lambda mount: len(mount.destination)).read_write:
+            raise Forbidden("mounted volume is marked read-only")
 
     async def stat(self, container: Container, path: str) -> PathStat:
-        async with self._place(container, _absolute(path)) as (root, inside, _):
+        async with self._place(container, _absolute(path)) as (root, inside):
             return await run_blocking(_stat, root, inside, container, path)
 
     @asynccontextmanager
     async def reading(self, container: Container, path: str) -> AsyncIterator["Reading"]:
         """The path's status, and a way to write its archive."""
-        async with self._place(container, _absolute(path)) as (root, inside, _):
+        async with self._place(container, _absolute(path)) as (root, inside):
+            self._containers.lifecycle.publish(container, "archive-path")
             yield Reading(root, inside, await run_blocking(_stat, root, inside, container, path))
 
     async def write(
         self, container: Container, path: str, stream: BinaryIO, *, no_overwrite: bool, keep_owner: bool
     ) -> None:
         """Unpack an archive into directory `path`; NotFound where it is not there, InvalidArgument for a file."""
-        async with self._place(container, _absolute(path)) as (root, inside, read_only):
-            if read_only:
-                raise Forbidden("container rootfs is marked read-only")
-            status = await run_blocking(_stat, root, inside, container, path)
-            if not status.mode & (1 << 31) and not path.endswith("/."):
-                raise InvalidArgument("extraction point is not a directory")
+        async with self._place(container, _absolute(path)) as (root, inside):
+            await run_blocking(_check_directory, root, inside, container, path)
+            await run_blocking(self._check_writable, container, root, inside)
             await run_blocking(
                 archive.unpack, root, inside, stream, chown=None if keep_owner else (0, 0),
                 no_overwrite_dir_non_dir=no_overwrite,
             )  # fmt: skip
+        self._containers.lifecycle.publish(container, "extract-to-dir")
 
     @asynccontextmanager
     async def exporting(self, container: Container) -> AsyncIterator["Reading"]:
-        """The whole root file system."""
+        """The whole root file system; of what is mounted in it, the places alone."""
+        whole = PathStat("/", 0, 1 << 31, 0, "")
+        if not container.status.running:
+            async with self._containers.unmounted_root(container) as root:
+                yield Reading(root, "/", whole)
+            return
+        mounted = (mount.destination for mount in container.mounts)
+        hidden = frozenset((*_ALWAYS_MOUNTED, *mounted, *(container.host_config.tmpfs or ())))
         async with self._containers.root(container) as root:
-            yield Reading(root, "/", PathStat("/", 0, 1 << 31, 0, ""))
+            yield Reading(root, "/", whole, hidden)
 
 
 class Reading:
     """An open place in a container that can be archived (blocking)."""
 
-    def __init__(self, root: Path, path: str, status: PathStat) -> None:
+    def __init__(self, root: Path, path: str, status: PathStat, hidden: frozenset[str] = frozenset()) -> None:
+        self._hidden = hidden
         self._root = root
         self._path = path
         self.status = status
 
     def pack(self, out: BinaryIO, *, name: str | None = None) -> None:
-        archive.pack(self._root, self._path, out, name=name)
+        archive.pack(self._root, self._path, out, name=name, hidden=self._hidden)
+
+
+_ALWAYS_MOUNTED = ("/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/proc", "/sys")
 
 
 def _absolute(path: str) -> str:
     if not path:
         raise InvalidArgument("bad parameter: path cannot be empty")
     return path if path.startswith("/") else "/" + path
+
+
+def _check_directory(root: Path, inside: str, container: Container, path: str) -> None:
+    """Raises NotFound, or InvalidArgument for what is no directory, its links followed."""
+    try:
+        archive.stat(root, inside.rstrip("/") + "/.")
+    except NotADirectoryError:
+        raise InvalidArgument("extraction point is not a directory") from None
+    except (FileNotFoundError, NotFound):
+        raise NotFound(f"Could not find the file {path} in container {container.name}") from None
 
 
 def _stat(root: Path, inside: str, container: Container, path: str) -> PathStat:

@@ -1,6 +1,7 @@
 """Containers: the use cases that do not change a container's phase, and the door to those that do."""
 
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from gantry.engine.update import updated
 from gantry.errors import Conflict, GantryError, InvalidArgument, Unsupported
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, Phase
+from gantry.model.identity import new_id
 from gantry.model.image import HistoryEntry, Image
 from gantry.model.log_options import REMOTE, readable
 from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
+from gantry.model.task import Mount
 from gantry.ports import Images, Layers, LogEntry, LogQuery, Logs, Networks, Snapshotter, TaskFacts, TaskStreams
 
 _GRAPH = {"lowerdir": "LowerDir", "upperdir": "UpperDir", "workdir": "WorkDir"}
@@ -197,20 +200,38 @@ class Containers:
 
     @asynccontextmanager
     async def root(self, container: Container) -> AsyncIterator[Path]:
-        """The container's root directory as its process sees it, or the mounted snapshot of a stopped one."""
+        """The container's root directory as its process sees it; for a stopped one, all that it would see but tmpfs."""
         running = self._facts.root(container.id) if container.status.running else None
         if running is not None:
             yield running
             return
-        async with self.unmounted_root(container) as path:
-            yield path
+        async with AsyncExitStack() as stack:
+            binds = []
+            for point in container.mounts:
+                source = point.source
+                if point.type == "volume":
+                    user = f"cp-{new_id()}"  # a user of its own: the container may start meanwhile
+                    source = await self.lifecycle.volumes.mount(point.name, user)
+                    stack.push_async_callback(self.lifecycle.volumes.unmount, point.name, user)
+                if (
+                    point.type in ("bind", "volume")
+                    and not point.subpath
+                    and await run_blocking(os.path.exists, source)
+                ):
+                    binds.append(Mount("bind", source, point.destination))
+            yield await stack.enter_async_context(self._mounted(container, binds))
 
     @asynccontextmanager
     async def unmounted_root(self, container: Container) -> AsyncIterator[Path]:
         """The root file system alone, without volumes and other mounts."""
+        async with self._mounted(container, ()) as path:
+            yield path
+
+    @asynccontextmanager
+    async def _mounted(self, container: Container, binds: Iterable[Mount]) -> AsyncIterator[Path]:
         mounts = await run_blocking(self._snapshots.mounts, container.id)
         async with AsyncExitStack() as stack:
-            context = self._layers.mounted(mounts)
+            context = self._layers.mounted((*mounts, *binds))
             path = await run_blocking(context.__enter__)
             stack.push_async_callback(run_blocking, context.__exit__, None, None, None)
             yield path

@@ -103,6 +103,8 @@ class Creator:
                 undo.step(run_blocking, self._snapshots.remove, container_id)
                 await run_blocking(self._snapshots.prepare, container_id, chain)
                 faults.point("create.snapshot")
+                mounts = [await self._resolved_image(mount) for mount in mounts]
+                lease.add(*(mount.chain for mount in mounts if mount.chain))
                 mounts = await self._make_volumes(mounts, host, directory, undo)
                 container = Container(
                     id=container_id,
@@ -204,6 +206,13 @@ class Creator:
                     "network-scoped alias is supported only for containers in user defined networks"
                 )
         return chosen
+
+    async def _resolved_image(self, mount: MountPoint) -> MountPoint:
+        """An image that is mounted, by the snapshot of its layers."""
+        if mount.type != "image":
+            return mount
+        image = await self._images.get(mount.source)
+        return msgspec.structs.replace(mount, chain=await self._images.ensure_unpacked(image))
 
     async def _make_volumes(
         self, mounts: list[MountPoint], host: HostConfig, directory: Path, undo: Undo

@@ -14,7 +14,7 @@ from gantry.engine.merge import parse_signal
 from gantry.engine.networking import ContainerNetworks
 from gantry.engine.policy import BackOff, wants_restart
 from gantry.engine.registry import Registry
-from gantry.engine.starting import Starter, exit_code_of
+from gantry.engine.starting import Starter, exit_code_of, image_views
 from gantry.engine.undo import Undo
 from gantry.engine.waiting import Attachers, Waiters
 from gantry.errors import Conflict, GantryError, Internal, NotFound, NotModified
@@ -431,7 +431,8 @@ class Lifecycle:
             await self.runtime.delete(container.id)
             await self.connections.release(container)
             faults.point("remove.released")
-            await run_blocking(self.snapshots.remove, container.id)
+            for key in (*image_views(container), container.id):
+                await run_blocking(self.snapshots.remove, key)
             faults.point("remove.snapshot")
             await self.before_removal(container.id)
             await run_blocking(empty_directory, directory)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from gantry.errors import InvalidArgument, Unsupported
+from gantry.errors import InvalidArgument
 from gantry.model.container import ContainerConfig, HostConfig, MountPoint, MountRequest
 from gantry.model.identity import NAME_FORM
 
@@ -109,6 +109,8 @@ def check_mode(words: Iterable[str], mode: str) -> None:
 def parse_mount(request: MountRequest) -> MountPoint:
     """One `--mount`; raises InvalidArgument with Docker's words."""
     kind = request.type
+    if not request.target:
+        raise _bad(kind, "field Target must not be empty")
     if kind not in ("bind", "volume", "tmpfs", "image"):
         raise _bad(kind, "mount type unknown")
     for other, name, field in _OPTIONS_OF:
@@ -122,7 +124,12 @@ def parse_mount(request: MountRequest) -> MountPoint:
     if kind == "image":
         if not request.source:
             raise _bad(kind, "field Source must not be empty")
-        raise Unsupported("mounts of type image are not supported")
+        subpath = request.image_options.subpath if request.image_options else ""
+        _check_subpath(kind, subpath)
+        return MountPoint(
+            "image", destination, request.source, name=request.source, read_write=False, propagation="rprivate",
+            subpath=subpath,
+        )  # fmt: skip
     if request.source:
         raise _bad(kind, "field Source must not be specified")
     return MountPoint("tmpfs", destination, read_write=not request.read_only, options=_tmpfs_options(request))
@@ -151,8 +158,7 @@ def _volume(request: MountRequest, destination: str) -> MountPoint:
             raise _bad("volume", "must not set Subpath when using anonymous volumes")
         if request.read_only:
             raise _bad("volume", "must not set ReadOnly mode when using anonymous volumes")
-    if subpath and (subpath.startswith("/") or ".." in posixpath.normpath(subpath).split("/")):
-        raise _bad("volume", "subpath must be a relative path within the volume")
+    _check_subpath("volume", subpath)
     if request.source:
         _check_volume_name(request.source)
     driver = options.driver_config if options else None
@@ -161,6 +167,11 @@ def _volume(request: MountRequest, destination: str) -> MountPoint:
         read_write=not request.read_only, no_copy=bool(options and options.no_copy), subpath=subpath,
         anonymous=not request.source,
     )  # fmt: skip
+
+
+def _check_subpath(kind: str, subpath: str) -> None:
+    if subpath and (subpath.startswith("/") or ".." in posixpath.normpath(subpath).split("/")):
+        raise _bad(kind, f"subpath must be a relative path within the {kind}")
 
 
 def _tmpfs_options(request: MountRequest) -> tuple[str, ...]:
@@ -208,7 +219,11 @@ def inherited_mounts(
 def check_tmpfs(tmpfs: Mapping[str, str] | None) -> set[str]:
     """The destinations of `--tmpfs`; raises InvalidArgument."""
     found = set()
-    for path in tmpfs or ():
+    for path, text in (tmpfs or {}).items():
+        for option in filter(None, text.split(",")):
+            key, equals, _ = option.partition("=")
+            if key not in (_TMPFS_VALUES if equals else _TMPFS_FLAGS):
+                raise InvalidArgument(f'invalid tmpfs option "{option}"')
         try:
             found.add(_destination("tmpfs", path))
         except InvalidArgument as error:

@@ -40,6 +40,8 @@ class Registry:
 
     def get(self, text: str) -> Container:
         """By name, id or id prefix; raises NotFound "No such container: X"."""
+        if not text:
+            raise InvalidArgument('invalid name or ID supplied: ""')
         found = self._records.get(text)
         if found is not None:
             return found

@@ -20,7 +20,7 @@ from gantry.errors import Conflict, GantryError, Internal, InvalidArgument
 from gantry.model import timestamp
 from gantry.model.container import Container, MountPoint
 from gantry.model.network import EndpointSettings, Sandbox
-from gantry.model.task import TaskSpec
+from gantry.model.task import Mount, TaskSpec
 from gantry.ports import Events, Runtime, Snapshotter, Volumes
 from gantry.trace import span
 
@@ -66,11 +66,12 @@ class Starter:
         """Start the process; `undo` takes every step back."""
         with span("volumes"):
             mounts = await self._mount(container, undo)
+            images = await self._view_images(container, undo)
         undo.step(self._networks.release, container)
         faults.point("start.volumes")
         sandbox = await self._networks.open(container)
         faults.point("start.sandbox")
-        spec = await self._spec(container, sandbox, mounts)
+        spec = await self._spec(container, sandbox, mounts, images)
         undo.step(self._runtime.delete, container.id)
         # The process is made while its network is; it does not run before both are there.
         made, attached = await asyncio.gather(
@@ -104,6 +105,11 @@ class Starter:
                 problems.append(error.message)
 
         await asyncio.gather(end_task(), self._networks.release(container))
+        for key in image_views(container):
+            try:
+                await run_blocking(self._snapshots.remove, key)
+            except GantryError as error:
+                problems.append(error.message)
         for mount in container.mounts:
             if mount.type == "volume":
                 try:
@@ -136,7 +142,18 @@ class Starter:
         await self._volumes.unmount(mount.name, container_id)
         self._events.publish("volume", "unmount", mount.name, {"container": container_id, "driver": mount.driver})
 
-    async def _spec(self, container: Container, sandbox: Sandbox, mounts: list[MountPoint]) -> TaskSpec:
+    async def _view_images(self, container: Container, undo: Undo) -> dict[str, tuple[Mount, ...]]:
+        """The mounts of the images that are mounted, by destination."""
+        found = {}
+        for key, point in image_views(container).items():
+            await run_blocking(self._snapshots.remove, key)  # a killed daemon may have left it
+            undo.step(run_blocking, self._snapshots.remove, key)
+            found[point.destination] = await run_blocking(self._snapshots.view, key, point.chain)
+        return found
+
+    async def _spec(
+        self, container: Container, sandbox: Sandbox, mounts: list[MountPoint], images: dict[str, tuple[Mount, ...]]
+    ) -> TaskSpec:
         host, config = container.host_config, container.config
         donor = self._networks.donor(container)
         annotations = host.annotations or {}
@@ -149,6 +166,7 @@ class Starter:
             domainname=donor.config.domainname if donor else config.domainname,
             host_config=host,
             mounts=tuple(mounts),
+            images=images,
             netns=sandbox.path,
             hosts_file=sandbox.hosts,
             hostname_file=sandbox.hostname,
@@ -182,6 +200,11 @@ class Starter:
                 "(hint: use IpcMode:shareable for the donor container)"
             )
         return other.status.pid
+
+
+def image_views(container: Container) -> dict[str, MountPoint]:
+    """The images that a container mounts, by the keys of their snapshots."""
+    return {f"{container.id}-{number}": point for number, point in enumerate(container.mounts) if point.type == "image"}
 
 
 def exit_code_of(error: GantryError) -> int:

@@ -271,7 +271,8 @@ class Status(msgspec.Struct, frozen=True):
 class MountPoint(msgspec.Struct, frozen=True):
     """A resolved mount of a container: what `inspect` lists under `Mounts`.
 
-    `source` is the host path ("" for tmpfs); `name` and `driver` are a volume's.
+    `source` is the host path ("" for tmpfs) or the image's name; `name` and `driver` are a volume's, `chain` is the
+    snapshot of an image.
     """
 
     type: str
@@ -286,6 +287,7 @@ class MountPoint(msgspec.Struct, frozen=True):
     subpath: str = ""
     no_copy: bool = False
     anonymous: bool = False
+    chain: str = ""
 
 
 class Container(msgspec.Struct, frozen=True):

@@ -49,6 +49,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
     domainname: str
     host_config: HostConfig
     mounts: tuple[MountPoint, ...] = ()
+    images: dict[str, tuple[Mount, ...]] = {}
     netns: str = ""
     hosts_file: str = ""
     hostname_file: str = ""

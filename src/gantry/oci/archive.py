@@ -8,6 +8,7 @@ import errno
 import os
 import posixpath
 import stat as status_bits
+from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,16 +82,34 @@ def real_directory(root: Path, path: str) -> Path:
         os.close(base)
 
 
-def pack(root: Path, path: str, out: BinaryIO, *, name: str | None = None, follow_final: bool = False) -> None:
+def real_path_inside(root: Path, path: str) -> str:
+    """`path` with every link followed inside `root`, as the root's own absolute path; raises NotFound."""
+    opened = _open_root(root)
+    try:
+        return _resolved(opened, path)
+    finally:
+        os.close(opened)
+
+
+def pack(
+    root: Path,
+    path: str,
+    out: BinaryIO,
+    *,
+    name: str | None = None,
+    follow_final: bool = False,
+    hidden: Collection[str] = (),
+) -> None:
     """Write an archive of `path` inside `root`, with everything below it.
 
     Entries are called `name` and `name/…`; by default the path's last part, "." where it ends in `/.`. With an
-    empty name a directory's content has no prefix and it has no entry itself. Raises NotFound.
+    empty name a directory's content has no prefix and it has no entry itself. Of the `hidden` absolute paths only the
+    places are written: an empty directory or file. Raises NotFound.
     """
     opened = _open_root(root)
     writer = TarWriter(out)
     try:
-        _pack(opened, path, writer, _base(path) if name is None else name, follow=follow_final)
+        _pack(opened, path, writer, _base(path) if name is None else name, follow=follow_final, hidden=hidden)
         writer.close()
     except OSError as error:
         raise Internal(f"archive of {path}: {os.strerror(error.errno or 0).lower()}") from error
@@ -98,7 +117,7 @@ def pack(root: Path, path: str, out: BinaryIO, *, name: str | None = None, follo
         os.close(opened)
 
 
-def _pack(root: int, path: str, writer: TarWriter, name: str, *, follow: bool) -> None:
+def _pack(root: int, path: str, writer: TarWriter, name: str, *, follow: bool, hidden: Collection[str]) -> None:
     descriptor = _open_path(root, path, follow=follow or _asserts_directory(path))
     try:
         is_directory = status_bits.S_ISDIR(os.fstat(descriptor).st_mode)
@@ -108,7 +127,7 @@ def _pack(root: int, path: str, writer: TarWriter, name: str, *, follow: bool) -
                 if name:
                     writer.file(directory, ".", name)
                 prefix = name if not name or name.endswith("/") else name + "/"
-                _walk(directory, prefix, writer, 0)
+                _walk(directory, prefix, writer, 0, hidden)
             finally:
                 os.close(directory)
             return
@@ -118,20 +137,24 @@ def _pack(root: int, path: str, writer: TarWriter, name: str, *, follow: bool) -
         writer.file(place.parent, place.name, name)
 
 
-def _walk(directory: int, prefix: str, writer: TarWriter, depth: int) -> None:
+def _walk(directory: int, prefix: str, writer: TarWriter, depth: int, hidden: Collection[str]) -> None:
     if depth > _DEPTH_LIMIT:
         raise InvalidArgument(f"{prefix[:100]}…: directories are nested deeper than {_DEPTH_LIMIT}")
     for name in sorted(os.listdir(directory)):
         try:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            concealed = "/" + prefix + name in hidden
+            if concealed and status_bits.S_ISREG(status.st_mode):
+                writer.header(prefix + name, mode=status.st_mode, mtime=status.st_mtime_ns // 1_000_000_000)
+                continue
             writer.file(directory, name, prefix + name)
-            if not status_bits.S_ISDIR(status.st_mode):
+            if concealed or not status_bits.S_ISDIR(status.st_mode):
                 continue
             below = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
         except (FileNotFoundError, NotADirectoryError):
             continue  # gone since: a running container goes on changing its files
         try:
-            _walk(below, f"{prefix}{name}/", writer, depth + 1)
+            _walk(below, f"{prefix}{name}/", writer, depth + 1, hidden)
         finally:
             os.close(below)
 
@@ -213,5 +236,8 @@ def _link_target(root: int, path: str) -> str:
     lexical = posixpath.normpath(posixpath.join(here, target))
     try:
         return _resolved(root, lexical)
-    except (NotFound, OSError):
+    except (NotFound, OSError) as error:
+        cause = error.__cause__ if isinstance(error, NotFound) else error
+        if isinstance(cause, OSError) and cause.errno == errno.ELOOP:
+            raise Internal(f"evalSymlinksInScope: too many links in {path}") from error
         return lexical

@@ -126,7 +126,12 @@ class Bundle:
 
         Raises OSError where one is still in use.
         """
-        for place in (self.rootfs, self.path / "shm", *_entries(self.path / "subpaths")):
+        for place in (
+            self.rootfs,
+            self.path / "shm",
+            *_entries(self.path / "images"),
+            *_entries(self.path / "subpaths"),
+        ):
             if place.is_dir():
                 place.rmdir()
             else:

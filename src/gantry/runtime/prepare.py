@@ -11,7 +11,7 @@ import msgspec
 
 from gantry import faults
 from gantry.errors import Internal, InvalidArgument
-from gantry.linux.mount import is_mounted, mount, mount_raw, unmount_all
+from gantry.linux.mount import MS_BIND, MS_REC, is_mounted, mount, mount_raw, unmount_all
 from gantry.linux.openat2 import openat2
 from gantry.model.task import ExecSpec, Mount, TaskSpec
 from gantry.runtime import cdi, defaults, devices, rootfs, users
@@ -43,7 +43,7 @@ def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, do
         _mount_root(bundle, spec)
         if intent.shm:
             _mount_shm(Path(intent.shm), spec)
-        spec = _resolve_subpaths(bundle, spec)
+        spec = _resolve_subpaths(bundle, _mount_images(bundle, spec))
         faults.point("task.mounted")
     with span("configuration"):
         user = users.resolve(
@@ -73,7 +73,13 @@ def write_configuration(bundle: Bundle, document: dict[str, Any]) -> None:
 def intent_of(bundle: Bundle, spec: TaskSpec, runtime: str, cgroup: str) -> Intent:
     """What is written down before anything is made."""
     shm = str(bundle.path / "shm") if uses_shared_shm(spec.host_config) else ""
-    subpaths = [str(_subpath_target(bundle, index)) for index, point in enumerate(spec.mounts) if point.subpath]
+    images = [str(_image_target(bundle, index)) for index, point in enumerate(spec.mounts) if point.type == "image"]
+    alone = _not_recursive(spec)
+    subpaths = [
+        str(_subpath_target(bundle, index))
+        for index, point in enumerate(spec.mounts)
+        if point.subpath or point.destination in alone
+    ]
     return Intent(
         id=spec.id,
         runtime=runtime,
@@ -82,7 +88,7 @@ def intent_of(bundle: Bundle, spec: TaskSpec, runtime: str, cgroup: str) -> Inte
         stdin=spec.process.stdin,
         stdin_once=spec.stdin_once,
         own_network=bool(spec.netns) and not spec.host_config.network_mode.startswith("container:"),
-        mounts=(str(bundle.rootfs), *([shm] if shm else []), *subpaths),
+        mounts=(str(bundle.rootfs), *([shm] if shm else []), *images, *subpaths),
         shm=shm,
     )
 
@@ -138,17 +144,46 @@ def _mount_shm(target: Path, spec: TaskSpec) -> None:
         mount(Mount("tmpfs", "shm", options=("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")), target)
 
 
+def _image_target(bundle: Bundle, index: int) -> Path:
+    return bundle.path / "images" / str(index)
+
+
+def _mount_images(bundle: Bundle, spec: TaskSpec) -> TaskSpec:
+    """Mount the images that the container mounts; its own mounts are binds of them."""
+    points = list(spec.mounts)
+    for index, point in enumerate(points):
+        if point.type != "image":
+            continue
+        target = _image_target(bundle, index)
+        target.mkdir(parents=True)
+        for request in spec.images[point.destination]:
+            try:
+                mount(request, target)
+            except OSError as error:
+                raise Internal(f"cannot mount image {point.source}: {error.strerror}") from error
+        points[index] = msgspec.structs.replace(point, source=str(target))
+    return msgspec.structs.replace(spec, mounts=tuple(points))
+
+
 def _subpath_target(bundle: Bundle, index: int) -> Path:
     return bundle.path / "subpaths" / str(index)
 
 
 def _resolve_subpaths(bundle: Bundle, spec: TaskSpec) -> TaskSpec:
-    """Pin each volume's subdirectory by a mount of our own: its path is the volume's content, so not to be trusted."""
+    """Pin each volume's subdirectory by a mount of our own: its path is the volume's content, so not to be trusted.
+
+    What is not to be mounted recursively, too: crun takes everything below with it, whatever it is told.
+    """
     points = list(spec.mounts)
+    alone = _not_recursive(spec)
     for index, point in enumerate(points):
+        target = _subpath_target(bundle, index)
+        if not point.subpath and point.destination in alone and os.path.isdir(point.source):
+            target.mkdir(parents=True)
+            mount_raw(point.source, target, "", MS_BIND, "")
+            points[index] = msgspec.structs.replace(point, source=str(target))
         if not point.subpath:
             continue
-        target = _subpath_target(bundle, index)
         top = os.open(point.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             inside = openat2(top, point.subpath, os.O_PATH)
@@ -158,17 +193,27 @@ def _resolve_subpaths(bundle: Bundle, spec: TaskSpec) -> TaskSpec:
                     target.mkdir()
                 else:
                     target.touch()
-                mount_raw(f"/proc/self/fd/{inside}", target, "", 4096 | 16384, "")
+                mount_raw(f"/proc/self/fd/{inside}", target, "", MS_BIND | MS_REC, "")
             finally:
                 os.close(inside)
         except OSError as error:
             raise InvalidArgument(
-                f'cannot access path "{point.subpath}" of volume {point.name}: {(error.strerror or "").lower()}'
+                f"cannot access path {point.source}/{point.subpath}: "
+                f"lstat {point.source}/{point.subpath}: {(error.strerror or '').lower()}"
             ) from error
         finally:
             os.close(top)
         points[index] = msgspec.structs.replace(point, source=str(target), subpath="")
     return msgspec.structs.replace(spec, mounts=tuple(points))
+
+
+def _not_recursive(spec: TaskSpec) -> set[str]:
+    """The destinations of binds that leave out what is mounted below their source."""
+    return {
+        request.target
+        for request in spec.host_config.mounts or ()
+        if request.bind_options is not None and request.bind_options.non_recursive
+    }
 
 
 def _touch_root(bundle: Bundle, spec: TaskSpec) -> None:

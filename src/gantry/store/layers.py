@@ -13,6 +13,7 @@ from typing import BinaryIO, Self, cast
 from gantry import faults
 from gantry.errors import Conflict, Internal, InvalidArgument, NotFound
 from gantry.linux import mount
+from gantry.linux.openat2 import open_directory, openat2
 from gantry.model.task import Mount
 from gantry.oci.compression import open_compressed
 from gantry.oci.diff import changes, write_layer
@@ -165,10 +166,34 @@ class OverlayLayers:
         with ExitStack() as undo:
             undo.callback(target.rmdir)
             for request in mounts:
+                if request.target:
+                    _mount_inside(target, request)
+                    continue
                 mount.mount(request, target)
                 undo.callback(mount.unmount, target, lazy=True)
             faults.point("layers.mounted")
             yield target
+
+
+def _mount_inside(root: Path, request: Mount) -> None:
+    """A bind mount at a place inside the root, which goes with the root's; its links lead nowhere else.
+
+    Where a directory is to be mounted, its place is made.
+    """
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if Path(request.source).is_dir():
+            place = open_directory(top, request.target.strip("/"), create=True)
+        else:
+            place = openat2(top, request.target, os.O_PATH)
+        try:
+            mount.mount_raw(request.source, f"/proc/self/fd/{place}", "", mount.MS_BIND | mount.MS_REC, "")
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise Internal(f"cannot mount {request.source} at {request.target}: {error.strerror}") from error
+    finally:
+        os.close(top)
 
 
 class Readahead:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -50,8 +51,10 @@ class LocalVolumes:
         for record in list(self._records.values()):
             if record.removing:
                 await self._finish_removing(record)
-            else:
-                await run_blocking(self._ensure_directory, record.volume.name)
+                continue
+            if record.renamed_from:
+                record = await self._finish_renaming(record)
+            await run_blocking(self._ensure_directory, record.volume.name)
         await run_blocking(self._sweep)
 
     def _sweep(self) -> None:
@@ -91,6 +94,81 @@ class LocalVolumes:
                 await self._forget(name)
                 raise
             return volume
+
+    async def rename(self, name: str, new: str) -> Volume:
+        """Conflict while a container has it, or where the new name is taken."""
+        check_name(new)
+        self._find(name)
+        if new == name:
+            raise Conflict(f"rename {name}: a volume named {new} exists already")
+        async with self._lock(min(name, new)), self._lock(max(name, new)):
+            record = self._find(name)
+            if new in self._records:
+                raise Conflict(f"rename {name}: a volume named {new} exists already")
+            if users := self.in_use(name):
+                raise Conflict(f"rename {name}: volume is in use - [{', '.join(users)}]")
+            labels = {key: value for key, value in (record.volume.labels or {}).items() if key != ANONYMOUS}
+            volume = msgspec.structs.replace(
+                record.volume, name=new, mountpoint=str(self._path(new)), labels=labels or None, anonymous=False
+            )
+            made = VolumeRecord(volume, renamed_from=name)
+
+            def write() -> None:
+                with self._state.update() as transaction:
+                    transaction.delete(VOLUMES, name)
+                    transaction.put(VOLUMES, new, made)
+
+            await run_blocking(write)
+            self._records.pop(name)
+            self._records[new] = made
+            faults.point("volume.renaming")
+            return (await self._finish_renaming(made)).volume
+
+    async def _finish_renaming(self, record: VolumeRecord) -> VolumeRecord:
+        def move() -> None:
+            old, new = self._root / record.renamed_from, self._root / record.volume.name
+            if old.exists() and not new.exists():
+                old.rename(new)
+
+        await run_blocking(move)
+        done = msgspec.structs.replace(record, renamed_from="")
+        await self._save(done)
+        return done
+
+    async def fill(self, name: str, labels: dict[str, str], fill: Callable[[Path], None]) -> Volume:
+        """A new volume whose directory `fill` fills (blocking); it is there as a whole or not at all."""
+        check_name(name)
+        async with self._lock(name):
+            if name in self._records:
+                raise Conflict(f"create {name}: a volume named {name} exists already")
+            volume = Volume(
+                name=name, driver="local", mountpoint=str(self._path(name)),
+                created_at=timestamp.rfc3339(timestamp.now() // 1_000_000_000 * 1_000_000_000), labels=labels or None,
+            )  # fmt: skip
+            record = VolumeRecord(volume, removing=True)  # until it is whole
+            await self._save(record)
+            faults.point("volume.filling")
+            try:
+                await run_blocking(self._ensure_directory, name)
+                await run_blocking(fill, self._path(name))
+                await self._save(VolumeRecord(volume))
+            except BaseException:
+                await self._finish_removing(record)
+                raise
+            return volume
+
+    async def clone(self, name: str, new: str) -> Volume:
+        """A new volume with the content and labels of another one, as they are now."""
+        volume = self._find(name).volume
+        user = f"clone-{new_id()}"
+        source = Path(await self.mount(name, user))
+        try:
+            labels = {key: value for key, value in (volume.labels or {}).items() if key != ANONYMOUS}
+            return await self.fill(new, labels, partial(tree.copy_into, source))
+        except OSError as error:
+            raise Internal(f"clone {name}: {error.strerror or error}") from error
+        finally:
+            await self.unmount(name, user)
 
     async def get(self, name: str) -> Volume:
         return self._find(name).volume

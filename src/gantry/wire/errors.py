@@ -26,8 +26,21 @@ def error_body(message: str) -> bytes:
     return msgspec.json.encode({"message": message}) + b"\n"
 
 
-def decode(data: bytes, kind: type[T]) -> T:
-    """Decode a request body; `null` anywhere means that the field was not given. Raises InvalidArgument."""
+def decode(data: bytes, kind: type[T], name: str = "") -> T:
+    """Decode a request body; `null` anywhere means that the field was not given.
+
+    Raises InvalidArgument, which says the Go type's `name`, `volume.CreateOptions`, where it is given.
+    """
+    try:
+        return _decode(data, kind)
+    except InvalidArgument as error:
+        if not name:
+            raise
+        message = error.message.replace("Go struct field .", f"Go struct field {name.rpartition('.')[2]}.")
+        raise InvalidArgument(message.replace("Go value of type object", f"Go value of type {name}")) from error
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
     if not data:
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
     try:

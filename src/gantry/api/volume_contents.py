@@ -1,0 +1,59 @@
+"""What Docker has no operations for, below `/gantry/volumes`: rename, export, import, clone.
+
+| operation | answer |
+|---|---|
+| `POST /gantry/volumes/{name}/rename?name=NEW` | the volume; 409 while a container has it, or where NEW is taken |
+| `GET /gantry/volumes/{name}/export` | a tar archive of the content |
+| `POST /gantry/volumes/{name}/import` | 201 and the volume, made from the archive in the body; 409 where it exists |
+| `POST /gantry/volumes/{name}/clone?name=NEW` | 201 and the new volume; 409 where NEW is taken |
+"""
+
+import msgspec
+from aiohttp import web
+
+from gantry.api.archive import received, written
+from gantry.api.routing import Route
+from gantry.engine.volume_contents import VolumeTransfers
+from gantry.model.volume import Volume
+from gantry.wire import volumes as wire
+
+
+def routes(transfers: VolumeTransfers) -> list[Route]:
+    h = _Handlers(transfers)
+    return [
+        Route("POST", "/gantry/volumes/{name}/rename", h.rename),
+        Route("GET", "/gantry/volumes/{name}/export", h.export),
+        Route("POST", "/gantry/volumes/{name}/import", h.load),
+        Route("POST", "/gantry/volumes/{name}/clone", h.clone),
+    ]
+
+
+class _Handlers:
+    def __init__(self, transfers: VolumeTransfers) -> None:
+        self._transfers = transfers
+
+    async def rename(self, request: web.Request) -> web.StreamResponse:
+        volume = await self._transfers.rename(request.match_info["name"], request.query.get("name", ""))
+        return _answer(volume, 200)
+
+    async def export(self, request: web.Request) -> web.StreamResponse:
+        async with self._transfers.directory(request.match_info["name"]) as directory:
+            response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+            await response.prepare(request)
+            async for chunk in written(lambda out: self._transfers.pack(directory, out)):
+                await response.write(chunk)
+            await response.write_eof()
+            return response
+
+    async def load(self, request: web.Request) -> web.StreamResponse:
+        async with received(request) as stream:
+            volume = await self._transfers.load(request.match_info["name"], stream)
+        return _answer(volume, 201)
+
+    async def clone(self, request: web.Request) -> web.StreamResponse:
+        volume = await self._transfers.clone(request.match_info["name"], request.query.get("name", ""))
+        return _answer(volume, 201)
+
+
+def _answer(volume: Volume, status: int) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(wire.volume(volume)), content_type="application/json")

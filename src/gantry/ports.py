@@ -490,6 +490,10 @@ class TaskFacts(Protocol):
         """Apply changed resource limits to a running container."""
         ...
 
+    def check(self, host_config: HostConfig) -> None:
+        """Raises InvalidArgument for security options and device rules that say nothing to a runtime."""
+        ...
+
     def kernel(self) -> KernelLimits:
         """Which limits this host's kernel can set."""
         ...

@@ -189,10 +189,8 @@ class TestLabels:
         assert sh(client, "--security-opt", option, command="echo ran") == "ran"
 
     def test_unknown(self, client: Client) -> None:
-        for option, number in (("bogus", 1), ("bogus=1", 2)):
-            refused = client.run("run", "--rm", "--security-opt", option, "busybox", "true", check=False)
-            assert refused.returncode == 125
-            assert (
-                f'invalid --security-opt {number}: "{option}"' in refused.stderr
-                or "Invalid --security-opt" in refused.stderr
-            )
+        for option in ("bogus", "bogus=1"):
+            refused = client.run("create", "--security-opt", option, "busybox", "true", check=False)
+            assert refused.returncode
+            assert "nvalid --security-opt" in refused.stderr
+            assert option in refused.stderr

@@ -76,6 +76,7 @@ class Creator:
         with self._leases.lease() as lease:
             image = await self._images.get(config.image, platform) if config.image else None
             host, warnings = check_host(config, host, self._facts.runtimes(), self._facts.kernel())
+            self._facts.check(host)
             merged = check_config(merge_config(config, image.config) if image else config)
             program, arguments = command_of(merged)
             host = with_defaults(

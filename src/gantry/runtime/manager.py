@@ -30,6 +30,7 @@ from gantry.runtime import cdi, conmon, devices, facts, inside, messages, prepar
 from gantry.runtime.bundle import Bundle, Bundles, Intent, Run, boot_id, find_conmon
 from gantry.runtime.conmon import RuntimeFailed
 from gantry.runtime.launcher import Launcher
+from gantry.runtime.security import parse_security_options
 from gantry.runtime.streams import Attachment, Hub
 from gantry.runtime.task import Task, Unit, pidfile_number
 from gantry.trace import span
@@ -263,6 +264,11 @@ class RuntimeManager:
                 self._hierarchies.lift_quota(task.intent.cgroup)
 
         await run_blocking(change)
+
+    def check(self, host_config: HostConfig) -> None:
+        parse_security_options(host_config.security_opt or ())
+        for rule in host_config.device_cgroup_rules or ():
+            resources.parse_rule(rule)
 
     def kernel(self) -> KernelLimits:
         return self._launcher.host.limits

@@ -90,12 +90,12 @@ def device_rules(config: HostConfig, devices: DeviceNumbers) -> list[dict[str, A
         return [{"allow": True, "access": "rwm"}]
     rules = [dict(rule) for rule in defaults.DEVICE_RULES]
     rules += [device.rule() for device in devices.nodes]
-    rules += [_parse_rule(text) for text in config.device_cgroup_rules or ()]
+    rules += [parse_rule(text) for text in config.device_cgroup_rules or ()]
     return rules
 
 
-def _parse_rule(text: str) -> dict[str, Any]:
-    """`a|b|c MAJOR:MINOR ACCESS`, with * for any number."""
+def parse_rule(text: str) -> dict[str, Any]:
+    """`a|b|c MAJOR:MINOR ACCESS`, with * for any number; raises InvalidArgument."""
     wrong = InvalidArgument(f"invalid device cgroup rule format: '{text}'")
     parts = text.split(" ")
     if len(parts) != 3 or parts[0] not in ("a", "b", "c") or not parts[2] or parts[2].strip("rwm"):

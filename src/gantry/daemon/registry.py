@@ -112,8 +112,9 @@ async def _serve(
         log.info("registry stops: requests have %g s to end", registry.drain_seconds)
         for server in servers:
             server.close()
-        factory.pre_shutdown()  # idle connections end now, the others after their request
-        await factory.shutdown(registry.drain_seconds)
+        await registry.app.drain(registry.drain_seconds)
+        factory.pre_shutdown()  # what is left are idle connections, and answers on their way
+        await factory.shutdown(1.0)
         pages.pre_shutdown()
         await pages.shutdown(1.0)
 
@@ -168,7 +169,8 @@ def listen(address: str, net: str = "tcp") -> list[socket.socket]:
     except OSError as error:
         for each in found:
             each.close()
-        raise Unavailable(f"listen tcp {address}: bind: {(error.strerror or str(error)).lower()}") from error
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise Unavailable(f"listen tcp {address}: bind: {why.lower()}") from error
     return found
 
 

@@ -1,5 +1,7 @@
 """The registry over HTTP: from a request to its handler, and from errors to their answers."""
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -94,6 +96,8 @@ class App:
         self._headers.setdefault("X-Content-Type-Options", "nosniff")
         self._headers.setdefault("Server", f"Gantry/{__version__}")
         self._headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
+        self._active = 0
+        self._ended: asyncio.Event | None = None  # set when a drain has begun and nothing is under way any more
         self._access_log = not service.config.log.accesslog.disabled
 
     def server(self) -> web.Server:
@@ -111,7 +115,27 @@ class App:
             max_field_size=_FIELD,
         )
 
+    async def drain(self, seconds: float) -> None:
+        """Wait until the requests that are under way have ended; what is answered meanwhile ends its connection.
+
+        aiohttp's own shutdown takes no more of a request's body, so an upload could not end under it.
+        """
+        self._ended = asyncio.Event()
+        if self._active:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._ended.wait()
+
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._active += 1
+        try:
+            return await self._respond(request)
+        finally:
+            self._active -= 1
+            if self._ended is not None and not self._active:
+                self._ended.set()
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = Exchange(request, self._tell, self._base(request), self._headers)
         try:
             response = await self._answer(exchange)
@@ -176,6 +200,8 @@ class App:
         if not response.prepared:
             for name, value in self._headers.items():
                 response.headers.setdefault(name, value)
+            if self._ended is not None:
+                response.force_close()
         seconds = time.perf_counter() - exchange.started
         request = exchange.request
         for timing in self._timings:

@@ -203,9 +203,11 @@ class Names:
     def _sandbox_words(self, container_id: str) -> dict[str, Any]:
         mine = self._book.of(container_id=container_id)
         outward = [each for each in mine if (record := self._network(each)) and not record.network.internal]
+        servers = mine[0].servers if mine else ()
         return {
             "id": container_id,
-            "servers": mine[0].servers if mine else (),
+            "servers": servers,
+            "follow": bool(servers) and all(host for _, host in servers),
             "ndots": bool(mine) and mine[0].ndots,
             # Nothing of a container that is on internal networks alone leaves the host (CVE-2024-29018).
             "forward": bool(outward),

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from gantry.network.dns import messages
 from gantry.network.dns.cache import Cache
 from gantry.network.dns.forward import Exchange, Health
+from gantry.network.dns.hostfile import HostServers
 from gantry.network.dns.loop import Loop
 from gantry.network.dns.messages import Query
-from gantry.network.dns.sandbox import MAX_EXCHANGES, Sandbox
+from gantry.network.dns.sandbox import MAX_EXCHANGES, Sandbox, shared_scope
 from gantry.network.dns.zone import Zone
 
 _ANSWERS = 1024  # that are kept for one container
@@ -20,8 +21,9 @@ Reply = Callable[[bytes], None]
 class Answering:
     """`zone` is who is called what; it may be replaced, and `changed` is called after every change."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, host: HostServers) -> None:
         self.zone = Zone()
+        self._host = host
         self._loop = loop
         self._cache = Cache()
         self._health = Health()
@@ -87,7 +89,10 @@ class Answering:
     # ------------------------------------------------------------------------------------------ other names
 
     def _forward(self, box: Sandbox, query: Query, reply: Reply, *, tcp: bool) -> None:
-        if (kept := self._cache.get(box.scope, query.data, time.monotonic())) is not None:
+        servers, scope = box.servers, box.scope
+        if box.follows and (now := self._host.current()):
+            servers, scope = now, shared_scope(now)
+        if (kept := self._cache.get(scope, query.data, time.monotonic())) is not None:
             reply(_fitting(bytes(kept), query, tcp=tcp))
             return
         if len(box.exchanges) >= MAX_EXCHANGES:
@@ -99,10 +104,10 @@ class Answering:
             if answer is None:
                 reply(messages.reply(query, code=messages.SERVFAIL, limit=query.size))
                 return
-            self._cache.put(box.scope, query.data, query.end, answer, time.monotonic())
+            self._cache.put(scope, query.data, query.end, answer, time.monotonic())
             reply(_fitting(answer, query, tcp=tcp))
 
-        exchange = Exchange(self._loop, self._health, box.scope, box.servers, query, box.open, done, tcp=tcp)
+        exchange = Exchange(self._loop, self._health, scope, servers, query, box.open, done, tcp=tcp)
         box.exchanges.add(exchange)
         exchange.start()
 

@@ -3,7 +3,7 @@
 The resolver speaks first: `{"version", "pid", "sandboxes"}`. Then the daemon sends commands, which get no answer:
 
 load      all networks, endpoints and special names; sandboxes that are not named are closed
-open      a sandbox: {"id", "servers", "ndots", "forward", "special"} with its descriptors: namespace, UDP, TCP
+open      a sandbox: {"id", "servers", "follow", "ndots", "forward", "special"} and descriptors: namespace, UDP, TCP
 settings  the same for a sandbox that is open, without descriptors
 close     a sandbox
 network, forget   a network {"id", "name", "own"}; a network that is gone

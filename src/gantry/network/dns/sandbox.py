@@ -26,6 +26,7 @@ class Sandbox:
         self.udp = udp
         self.tcp = tcp
         self.servers: tuple[Upstream, ...] = ()
+        self.follows = False
         self.scope = key
         self.forward = False
         self.ndots = False
@@ -36,11 +37,14 @@ class Sandbox:
         self._namespace = namespace
         self._ready: dict[tuple[int, int], list[socket.socket]] = {}
 
-    def set_servers(self, servers: Sequence[Upstream]) -> None:
-        """Containers that ask the same servers from the host share what is kept of their answers."""
+    def set_servers(self, servers: Sequence[Upstream], *, follows: bool) -> None:
+        """Containers that ask the same servers from the host share what is kept of their answers.
+
+        One that `follows` asks whom the host asks now, and these where the host has none.
+        """
         self.servers = tuple(servers)
-        shared = bool(servers) and all(each.host for each in servers)
-        self.scope = "host " + " ".join(f"{each.address}#{each.port}" for each in servers) if shared else self.key
+        self.follows = follows
+        self.scope = shared_scope(servers) if servers and all(each.host for each in servers) else self.key
 
     def open(self, family: int, kind: int, host: bool) -> socket.socket:
         """A socket in the container's namespace, or in the host's, where this process is. Raises OSError."""
@@ -84,3 +88,8 @@ class Sandbox:
         self.udp.close()
         self.tcp.close()
         os.close(self._namespace)
+
+
+def shared_scope(servers: Sequence[Upstream]) -> str:
+    """What names these servers, asked from the host."""
+    return "host " + " ".join(f"{each.address}#{each.port}" for each in servers)

@@ -9,6 +9,7 @@ from typing import Any
 from gantry.network.dns import control
 from gantry.network.dns.answering import Answering
 from gantry.network.dns.forward import Upstream
+from gantry.network.dns.hostfile import HostServers
 from gantry.network.dns.loop import Loop
 from gantry.network.dns.sandbox import MAX_CONNECTIONS, Sandbox
 from gantry.network.dns.stream import Connection
@@ -23,13 +24,13 @@ _ACCEPT_AGAIN = 0.5  # seconds, where the process has no descriptor left
 class Server:
     """Serves until it is told to end, or has had nothing to do for a while."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, host: HostServers | None = None) -> None:
         self._loop = Loop()
         self._listener = listener
         self._daemon: control.Reader | None = None
         self._daemon_socket = -1
         self._sandboxes: dict[str, Sandbox] = {}
-        self._answering = Answering(self._loop)
+        self._answering = Answering(self._loop, host or HostServers())
         self._idle = self._loop.later(_ORPHANED, self._loop.stop)
 
     def run(self) -> None:
@@ -146,7 +147,7 @@ class Server:
     def _configure(self, settings: dict[str, Any]) -> None:
         if (box := self._sandboxes.get(settings["id"])) is None:
             return
-        box.set_servers([Upstream(*each) for each in settings["servers"]])
+        box.set_servers([Upstream(*each) for each in settings["servers"]], follows=settings["follow"])
         box.ndots = settings["ndots"]
         box.forward = settings["forward"]
         special = {folded(name): (bytes.fromhex(ipv4), bytes.fromhex(ipv6)) for name, ipv4, ipv6 in settings["special"]}

@@ -50,14 +50,22 @@ class Servers:
         self.asked = [0] * len(behaviours)
         self.upstreams: list[Upstream] = []
         self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
         for place, behaviour in enumerate(behaviours):
+            tcp = socket.create_server(("127.0.0.1", 0))
             udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            udp.bind(("127.0.0.1", 0))
-            tcp = socket.create_server(udp.getsockname())
+            try:
+                udp.bind(tcp.getsockname())
+            except OSError:  # somebody has the port for datagrams: one more try
+                tcp.close()
+                tcp = socket.create_server(("127.0.0.1", 0))
+                udp.bind(tcp.getsockname())
             self._sockets += [udp, tcp]
             self.upstreams.append(Upstream("127.0.0.1", host=True, port=udp.getsockname()[1]))
-            threading.Thread(target=self._udp, args=(place, udp, behaviour), daemon=True).start()
-            threading.Thread(target=self._tcp, args=(place, tcp, behaviour), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._udp, args=(place, udp, behaviour), daemon=True))
+            self._threads.append(threading.Thread(target=self._tcp, args=(place, tcp, behaviour), daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     def _udp(self, place: int, udp: socket.socket, behaviour: Behaviour) -> None:
         while True:
@@ -93,7 +101,8 @@ class Servers:
             else:
                 with socket.create_connection(each.getsockname()) as last:
                     last.sendall(b"end")
-        time.sleep(0.05)
+        for thread in self._threads:
+            thread.join(10)
         for each in self._sockets:
             each.close()
 

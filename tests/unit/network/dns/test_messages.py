@@ -10,7 +10,7 @@ import dns.rcode
 import dns.reversename
 import dns.rrset
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gantry.network.dns import messages
@@ -27,6 +27,7 @@ def query(name: str = "web", kind: str = "A", **options: object) -> Query:
     return made
 
 
+@settings(deadline=None)
 @given(NAME, st.sampled_from(["A", "AAAA", "PTR", "MX", "TXT", "SRV"]), st.sampled_from([-1, 0]), st.integers(0, 65535))
 def test_questions_are_read(name: str, kind: str, edns: int, payload: int) -> None:
     message = dns.message.make_query(name, kind, use_edns=edns, payload=payload if edns == 0 else None)
@@ -39,6 +40,7 @@ def test_questions_are_read(name: str, kind: str, edns: int, payload: int) -> No
     assert made.size == (max(512, payload) if edns == 0 else 512)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_anything_is_survived(data: bytes) -> None:
     try:
@@ -52,6 +54,7 @@ def test_anything_is_survived(data: bytes) -> None:
         assert len(messages.reply(made, [b"x" * 16], limit=512)) <= 512
 
 
+@settings(deadline=None)
 @given(NAME, st.integers(0, 300), st.binary(max_size=4))
 def test_a_broken_query_is_refused_or_dropped_and_never_more(name: str, cut: int, junk: bytes) -> None:
     data = dns.message.make_query(name, "A", use_edns=0).to_wire()
@@ -93,6 +96,7 @@ def test_a_dot_in_a_label_makes_no_name_of_ours() -> None:
     assert made.name == b""
 
 
+@settings(deadline=None)
 @given(NAME, ADDRESSES, st.sampled_from([-1, 0]), st.integers(512, 4096))
 def test_answers_are_read_by_others(name: str, addresses: list[bytes], edns: int, limit: int) -> None:
     asked = query(name, use_edns=edns)
@@ -134,6 +138,7 @@ def test_reverse_lookups() -> None:
     assert messages.reversed_address(v6) == bytes.fromhex("fd000000000000000000000000010002")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_names_that_are_no_addresses(name: bytes) -> None:
     for suffix in (b"", b".in-addr.arpa", b".ip6.arpa"):
@@ -141,6 +146,7 @@ def test_names_that_are_no_addresses(name: bytes) -> None:
         assert found is None or len(found) in (4, 16)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_every_name_makes_a_whole_message(name: str) -> None:
     data = messages.encode_name(name.encode())
@@ -192,6 +198,7 @@ def test_an_answer_grows_older() -> None:
     assert dns.message.from_wire(bytes(messages.aged(data, places, 500))).answer[0].ttl == 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_answer_is_survived(tail: bytes) -> None:
     data = answer("30 10.0.0.1")

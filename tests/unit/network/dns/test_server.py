@@ -16,9 +16,10 @@ import dns.rcode
 import pytest
 
 from gantry.network.dns import control
+from gantry.network.dns.hostfile import HostServers
 from gantry.network.dns.server import Server
 
-HOST = {"id": "box", "servers": [], "ndots": False, "forward": False, "special": []}
+HOST = {"id": "box", "servers": [], "follow": False, "ndots": False, "forward": False, "special": []}
 
 
 def endpoint(key: str, sandbox: str, *names: str, address: str = "0a000001", network: str = "n") -> dict[str, Any]:
@@ -35,7 +36,8 @@ class Daemon:
         listener.bind(str(path))
         listener.listen()
         self._path = path
-        self._server = threading.Thread(target=Server(listener).run)
+        self.host = path.parent
+        self._server = threading.Thread(target=Server(listener, HostServers(str(self.host / "resolv.conf"))).run)
         self._server.start()
         self._listener = listener
         self.udp = self.tcp = 0
@@ -127,7 +129,7 @@ def test_a_daemon_that_was_killed_finds_its_sandboxes_again(daemon: Daemon) -> N
     while True:  # its sockets are closed
         try:
             socket.create_connection(("127.0.0.1", daemon.tcp), timeout=1).close()
-        except ConnectionRefusedError:
+        except ConnectionError:
             break
         assert time.monotonic() < deadline
 
@@ -212,6 +214,12 @@ def test_it_forwards_and_keeps(daemon: Daemon) -> None:
             assert daemon.addresses("outside.example") == ["10.9.9.9"]
             assert daemon.addresses("outside.example") == ["10.9.9.9"]
             assert asked == 1
+            (daemon.host / "resolv.conf").write_text("nameserver 127.0.0.77\n")
+            follow = HOST | {"forward": True, "follow": True, "servers": [("127.0.0.53", True, port)]}
+            daemon.send("settings", sandbox=follow)
+            assert daemon.ask("outside.example").rcode() == dns.rcode.SERVFAIL  # nobody is there
+            (daemon.host / "resolv.conf").write_text("# none\n")
+            assert daemon.addresses("outside.example") == ["10.9.9.9"]
             daemon.send("settings", sandbox=HOST | {"servers": [("127.0.0.53", True, port)]})
             assert daemon.ask("other.example").rcode() == dns.rcode.SERVFAIL
             assert asked == 1

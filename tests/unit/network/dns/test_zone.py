@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gantry.network.dns.zone import Endpoint, Zone, folded
@@ -104,6 +104,7 @@ def test_names_are_folded() -> None:
     assert folded("Ä") == "ä".encode()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40), st.randoms(use_true_random=False))
 def test_coming_and_going_in_any_order(moves: list[tuple[int, bool]], chance: random.Random) -> None:
     """A zone that changed often knows what one knows that was made at once."""

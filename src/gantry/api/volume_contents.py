@@ -1,11 +1,11 @@
-"""What Docker has no operations for, below `/gantry/volumes`: rename, export, import, clone.
+"""What Docker has no operations for, below `/_gantry/volumes`: rename, export, import, clone.
 
 | operation | answer |
 |---|---|
-| `POST /gantry/volumes/{name}/rename?name=NEW` | the volume; 409 while a container has it, or where NEW is taken |
-| `GET /gantry/volumes/{name}/export` | a tar archive of the content |
-| `POST /gantry/volumes/{name}/import` | 201 and the volume, made from the archive in the body; 409 where it exists |
-| `POST /gantry/volumes/{name}/clone?name=NEW` | 201 and the new volume; 409 where NEW is taken |
+| `POST /_gantry/volumes/{name}/rename?name=NEW` | the volume; 409 while a container has it, or where NEW is taken |
+| `GET /_gantry/volumes/{name}/export` | a tar archive of the content |
+| `POST /_gantry/volumes/{name}/import` | 201 and the volume, made from the archive in the body; 409 where it exists |
+| `POST /_gantry/volumes/{name}/clone?name=NEW` | 201 and the new volume; 409 where NEW is taken |
 """
 
 import msgspec
@@ -21,10 +21,10 @@ from gantry.wire import volumes as wire
 def routes(transfers: VolumeTransfers) -> list[Route]:
     h = _Handlers(transfers)
     return [
-        Route("POST", "/gantry/volumes/{name}/rename", h.rename),
-        Route("GET", "/gantry/volumes/{name}/export", h.export),
-        Route("POST", "/gantry/volumes/{name}/import", h.load),
-        Route("POST", "/gantry/volumes/{name}/clone", h.clone),
+        Route("POST", "/_gantry/volumes/{name}/rename", h.rename),
+        Route("GET", "/_gantry/volumes/{name}/export", h.export),
+        Route("POST", "/_gantry/volumes/{name}/import", h.load),
+        Route("POST", "/_gantry/volumes/{name}/clone", h.clone),
     ]
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _path(name: str, action: str) -> str:
-    return f"/gantry/volumes/{segment(name)}/{action}"
+    return f"/_gantry/volumes/{segment(name)}/{action}"
 
 
 def _rename(ctx: Context, args: Arguments) -> int:

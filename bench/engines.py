@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -106,6 +107,8 @@ class Gantry(Engine):
     def __init__(self, scratch: Path, directory: str = "gantry", *options: str) -> None:
         self.root = scratch / directory
         self.root.mkdir()
+        # Where a daemon's runtime files are on an ordinary machine: in memory.
+        self.exec_root = Path(tempfile.mkdtemp(prefix="gb-", dir="/run"))
         self._options = options
         self.api = str(self.root / "gantry.sock")
         (self.root / "daemon.json").write_text("{}")
@@ -130,7 +133,7 @@ class Gantry(Engine):
             self.process = subprocess.Popen(
                 [
                     str(BIN / "gantryd"), "--host", f"unix://{self.api}", "--data-root", str(self.root / "data"),
-                    "--exec-root", str(self.root / "run"), "--pidfile", str(self.root / "pid"),
+                    "--exec-root", str(self.exec_root), "--pidfile", str(self.root / "pid"),
                     "--config-file", str(self.root / "daemon.json"), *self._options,
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -164,6 +167,7 @@ class Gantry(Engine):
         finally:
             self.halt()
             shutil.rmtree(self.root, ignore_errors=True)
+            shutil.rmtree(self.exec_root, ignore_errors=True)
 
 
 class GantryThroughDocker(Engine):

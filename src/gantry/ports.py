@@ -149,15 +149,18 @@ class Snapshotter(Protocol):
     Committed snapshots are named by chain ID; active ones by their user's key (a container's id).
     """
 
-    def prepare(self, key: str, parent: str) -> tuple[Mount, ...]:
-        """A writable snapshot on top of `parent` ("" for an empty one); Conflict where the key is taken."""
+    def prepare(self, key: str, parent: str, *, volatile: bool = False) -> tuple[Mount, ...]:
+        """A writable snapshot on top of `parent` ("" for an empty one); Conflict where the key is taken.
+
+        `volatile`: its files need not outlive the machine, so that unmounting waits for no disk.
+        """
         ...
 
     def view(self, key: str, parent: str) -> tuple[Mount, ...]:
         """A read-only snapshot of `parent`."""
         ...
 
-    def mounts(self, key: str) -> tuple[Mount, ...]:
+    def mounts(self, key: str, *, volatile: bool = False) -> tuple[Mount, ...]:
         """The mounts of an existing active snapshot; NotFound otherwise."""
         ...
 

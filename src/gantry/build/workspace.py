@@ -79,7 +79,9 @@ class Workspace:
         """A writable snapshot on top of `parent`; it is gone afterwards unless it was committed."""
         await self._ready(parent)
         step = new_id()
-        made = Active(step, PREFIX + step, await run_blocking(self._snapshots.prepare, PREFIX + step, parent.chain_id))
+        # What is committed is synced later, or made again from its blob: no unmount needs to wait for the disk.
+        mounts = await run_blocking(self._snapshots.prepare, PREFIX + step, parent.chain_id, volatile=True)
+        made = Active(step, PREFIX + step, mounts)
         try:
             yield made
         finally:

@@ -147,6 +147,7 @@ class Assembly:
         )
         self._containers = containers
         self._images.containers_using = containers.using_image
+        self._images.settled = self._lifecycle.settle
         self._builder = Builder(
             instance,
             self._state,
@@ -222,6 +223,7 @@ class Assembly:
     async def stop(self) -> None:
         """Let go of everything, in reverse order."""
         await self._builder.close()
+        await self._lifecycle.settle()
         await self._owner.close()
         await self._registries.close()
         await self._runtime.close()

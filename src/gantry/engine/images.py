@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -75,6 +75,8 @@ class Images:
         self.puller: Puller | None = None
         self.pusher: Pusher | None = None
         self.containers_using: Users = lambda _: []
+        self.settled: Callable[[], Awaitable[None]] = _at_once
+        """Returns when no file of a removed container stands on an image any more."""
 
     async def start(self) -> None:
         """Remove what a killed daemon left without an owner; nothing else runs yet."""
@@ -409,6 +411,7 @@ class Images:
 
     async def remove(self, name: str, *, force: bool = False, prune: bool = True) -> list[dict[str, str]]:
         """Untag, and delete what has no name left; returns Docker's `Untagged` and `Deleted` items."""
+        await self.settled()
         removal = Removal(self.store, self.collector, self.containers_using)
         try:
             await run_blocking(removal.run, name, force=force, prune=prune)
@@ -426,6 +429,7 @@ class Images:
         self, *, dangling: bool = True, keep: Callable[[Image], bool] = lambda _: False
     ) -> tuple[list[dict[str, str]], int]:
         """Delete images without a tag, or with `dangling` off all that no container uses; returns items and bytes."""
+        await self.settled()
         answer: list[dict[str, str]] = []
         freed = await run_blocking(self.puller.forget_unfinished) if self.puller is not None else 0
         for image in await self.all():
@@ -463,3 +467,7 @@ def taggable(text: str) -> Reference:
     if reference.familiar_name == "sha256":
         raise InvalidArgument("refusing to create an ambiguous tag using digest algorithm as name")
     return reference
+
+
+async def _at_once() -> None:
+    """Nothing to wait for."""

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 from gantry import faults, trace
 from gantry.aio import TaskOwner, run_blocking
@@ -87,6 +88,7 @@ class Lifecycle:
         self._final: set[str] = set()  # their next end is the last one, whatever the policy says
         self._kept: set[str] = set()  # their next end does not remove them
         self._wake: dict[str, asyncio.Event] = {}
+        self._removals = TaskOwner("removals")
         self.on_running: Callable[[Container], None] = lambda _: None
         self.before_start: Callable[[Container], Awaitable[None]] = _nothing
         self.before_removal: Callable[[str], Awaitable[None]] = _nothing
@@ -193,7 +195,11 @@ class Lifecycle:
         status = await self.runtime.wait(container_id)
         async with self.registry.lock(container_id):
             if container_id in self.registry:
-                await self.exited(self.registry.get(container_id), status)
+                with trace.tracing(f"end {container_id[:12]}") as made:
+                    try:
+                        await self.exited(self.registry.get(container_id), status)
+                    finally:
+                        self._traces(made)
 
     async def exited(self, container: Container, status: ExitStatus) -> None:
         """The process of a container has ended; the caller holds its lock."""
@@ -201,10 +207,14 @@ class Lifecycle:
             return
         if status.oom_killed:
             self.publish(container, "oom")
-        for problem in await self._starter.release(container):
+        again = container.id not in self._final and wants_restart(container, status.code)
+        kept = container.id in self._kept or container.status.restart_asked
+        leaves = not again and container.host_config.auto_remove and not kept
+        with span("release"):
+            problems = await self._starter.release(container, task=not leaves)
+        for problem in problems:
             log.error("container %s: %s", container.id[:12], problem)
         faults.point("exit.released")
-        again = container.id not in self._final and wants_restart(container, status.code)
         container = await self.registry.update(
             container.id,
             lambda c: c.replace(sandbox=None).transition(
@@ -221,10 +231,8 @@ class Lifecycle:
         self.waiters.tell(container.id, status.code, "not-running", "next-exit")
         if again:
             self.restart_later(container.id, self._back_off.next(container, status))
-        elif (
-            container.host_config.auto_remove and container.id not in self._kept and not container.status.restart_asked
-        ):
-            await self._remove(container, volumes=True)
+        elif leaves:
+            await self._vanish(container)
 
     def restart_later(self, container_id: str, delay: float) -> None:
         """Start a restarting container again after `delay` seconds, unless it is stopped or removed before."""
@@ -422,36 +430,62 @@ class Lifecycle:
 
         The directory goes last: one without a record tells the next daemon which volumes still have to go.
         """
-        directory = self.instance.data_root / "containers" / container.id
-        anonymous = [mount.name for mount in container.mounts if mount.type == "volume" and mount.anonymous]
-        await run_blocking(name_volumes, directory, anonymous if volumes else [])
+        going = await self._name_volumes(container, going=volumes)
         container = await self.registry.update(container.id, lambda c: c.transition(Phase.REMOVING))
         faults.point("remove.recorded")
         try:
-            await self.runtime.delete(container.id)
-            await self.connections.release(container)
-            faults.point("remove.released")
-            for key in (*image_views(container), container.id):
-                await run_blocking(self.snapshots.remove, key)
-            faults.point("remove.snapshot")
-            await self.before_removal(container.id)
-            await run_blocking(empty_directory, directory)
-            faults.point("remove.emptied")
+            await self._take_away(container)
         except (GantryError, OSError) as error:
             reason = error.message if isinstance(error, GantryError) else str(error)
             await self.registry.update(container.id, lambda c: c.transition(Phase.DEAD, error=reason))
             self.waiters.tell(container.id, container.status.exit_code, "removed", error=reason)
             raise Internal(f"container {container.id}: cannot remove it: {reason}") from error
-        await self.registry.delete(container)
+        with span("forget"):
+            await self.registry.delete(container)
         faults.point("remove.forgotten")
-        for name in anonymous if volumes else ():
+        await self._remove_volumes(going)
+        faults.point("remove.volumes")
+        await self._remove_directory(container)
+        self._gone_for_all(container)
+
+    async def _name_volumes(self, container: Container, *, going: bool) -> list[str]:
+        """The volumes that go with a container, after writing down which: none unless `going`."""
+        anonymous = [mount.name for mount in container.mounts if mount.type == "volume" and mount.anonymous]
+        named = anonymous if going else []
+        if anonymous:
+            await run_blocking(name_volumes, self._directory(container), named)
+        return named
+
+    def _directory(self, container: Container) -> Path:
+        return self.instance.data_root / "containers" / container.id
+
+    async def _take_away(self, container: Container) -> None:
+        """Everything of a container but its record, its volumes and its directory itself."""
+        await self.runtime.delete(container.id)
+        await self.connections.release(container)
+        faults.point("remove.released")
+        with span("snapshot"):
+            for key in (*image_views(container), container.id):
+                await run_blocking(self.snapshots.remove, key)
+        faults.point("remove.snapshot")
+        await self.before_removal(container.id)
+        with span("directory"):
+            await run_blocking(empty_directory, self._directory(container))
+        faults.point("remove.emptied")
+
+    async def _remove_volumes(self, names: list[str]) -> None:
+        for name in names:
             with suppress(Conflict, NotFound):  # another container uses it, or someone was faster
                 await self.volumes.remove(name)
-        faults.point("remove.volumes")
+
+    async def _remove_directory(self, container: Container) -> None:
+        directory = self._directory(container)
         try:
             await run_blocking(remove_directory, directory)
         except OSError as error:
             log.error("container %s: %s is left until the next start: %s", container.id[:12], directory, error)  # noqa: TRY400
+
+    def _gone_for_all(self, container: Container) -> None:
         self.publish(container, "destroy")
         self._attachers.fail(container.id, Conflict("container was removed"))
         self.waiters.tell(container.id, container.status.exit_code, "not-running", "next-exit", "removed")
@@ -460,10 +494,39 @@ class Lifecycle:
         self._final.discard(container.id)
         self.on_removed(container.id)
 
+    async def _vanish(self, container: Container) -> None:
+        """Remove a container of which nobody will ask again: it is gone for all to see, its files go afterwards.
+
+        Its record stays until they have, under its id, so that the name is free: a daemon that is killed in between
+        finishes at its next start. The caller holds the lock.
+        """
+        going = await self._name_volumes(container, going=True)
+        hidden = await self.registry.update(container.id, lambda c: c.replace(name=c.id).transition(Phase.REMOVING))
+        faults.point("vanish.recorded")
+        self.registry.hide(container)
+        await self._remove_volumes(going)
+        faults.point("vanish.volumes")
+        self._removals.spawn(self._finish(hidden), name=f"remove {container.id[:12]}")
+        self._gone_for_all(container)
+
+    async def _finish(self, container: Container) -> None:
+        try:
+            await self._take_away(container)
+        except (GantryError, OSError) as error:
+            log.error("container %s: cannot remove it: %s", container.id[:12], error)  # noqa: TRY400
+            await self.registry.save(container.transition(Phase.DEAD, error=str(error)))
+        else:
+            await self.registry.delete(container)
+            faults.point("remove.forgotten")
+            await self._remove_directory(container)
+
+    async def settle(self) -> None:
+        """Wait until the files of every container that is gone are gone, too."""
+        await self._removals.drain()
+
     async def finish_removing(self, container: Container) -> None:
         """Go on with a removal that an earlier daemon had begun."""
-        directory = self.instance.data_root / "containers" / container.id
-        volumes = bool(await run_blocking(named_volumes, directory))
+        volumes = bool(await run_blocking(named_volumes, self._directory(container)))
         async with self.registry.lock(container.id):
             await self._remove(container, volumes=volumes)
 

@@ -130,7 +130,8 @@ class ContainerNetworks:
         self.sandboxes.pop(container.id, None)
         if not container.host_config.network_mode.startswith("container:"):
             try:
-                await self._networks.close_sandbox(container.id)
+                with span("network"):
+                    await self._networks.close_sandbox(container.id)
             except GantryError as error:
                 log.error("container %s: cannot release its network: %s", container.id[:12], error)  # noqa: TRY400
         for endpoint in endpoints.values():

@@ -104,6 +104,11 @@ class Registry:
         except KeyError:
             raise NotFound(f"No such container: {container_id}") from None
 
+    def hide(self, container: Container) -> None:
+        """Nobody finds it any more; its record stays until `delete`."""
+        self._records.pop(container.id, None)
+        self.release(container.name, container.id)
+
     async def delete(self, container: Container) -> None:
         def forget() -> None:
             with self._state.update() as tx:

@@ -94,13 +94,17 @@ class Starter:
         with span("create"):
             return (await self._runtime.create(spec)).pid
 
-    async def release(self, container: Container) -> list[str]:
-        """Give back everything that bring_up took; what cannot be given back is returned in words."""
+    async def release(self, container: Container, *, task: bool = True) -> list[str]:
+        """Give back everything that bring_up took; what cannot be given back is returned in words.
+
+        Without `task` the runtime's part is left to whoever removes the container.
+        """
         problems: list[str] = []
 
         async def end_task() -> None:
             try:
-                await self._runtime.delete(container.id)
+                if task:
+                    await self._runtime.delete(container.id)
             except GantryError as error:
                 problems.append(error.message)
 
@@ -161,7 +165,7 @@ class Starter:
             id=container.id,
             name=container.name,
             process=container_process(container, environment(container, self._networks.links(container))),
-            rootfs=await run_blocking(self._snapshots.mounts, container.id),
+            rootfs=await run_blocking(self._snapshots.mounts, container.id, volatile=host.auto_remove),
             hostname=donor.config.hostname if donor else config.hostname,
             domainname=donor.config.domainname if donor else config.domainname,
             host_config=host,

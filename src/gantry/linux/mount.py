@@ -1,8 +1,10 @@
 """mount(2) and umount2(2): fstab-like option strings become flags and data."""
 
+import contextlib
 import ctypes
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -57,6 +59,7 @@ _PROPAGATION: dict[str, int] = {
     "unbindable": MS_UNBINDABLE,
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
+VOLATILE = "volatile"  # overlay's option for files that need not outlive the machine: unmounting syncs no disk
 _DATA_LIMIT = os.sysconf("SC_PAGE_SIZE")
 _OVERLAY_PATHS = frozenset({"lowerdir", "upperdir", "workdir"})
 _KEPT_ON_BIND = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | 1024 | 2048 | (1 << 21)
@@ -101,12 +104,27 @@ def mount(request: Mount, target: Path) -> None:
         wanted = flags & _KEPT_ON_BIND
         if wanted:
             mount_raw("none", target, "", MS_REMOUNT | MS_BIND | wanted | _current_flags(target), "")
-    elif request.type == "overlay" and len(options.data) >= _DATA_LIMIT:
-        _mount_overlay(request.source, target, flags, options.data)
+    elif request.type == "overlay":
+        if VOLATILE in request.options:
+            _forget_volatile(request.options)
+        if len(options.data) >= _DATA_LIMIT:
+            _mount_overlay(request.source, target, flags, options.data)
+        else:
+            mount_raw(request.source, target, request.type, flags, options.data)
     else:
         mount_raw(request.source, target, request.type, flags, options.data)
     if options.propagation:
         set_propagation(target, options.propagation)
+
+
+def _forget_volatile(options: Iterable[str]) -> None:
+    """Overlay refuses a work directory that an earlier volatile mount has marked; its files are good in this boot."""
+    for option in options:
+        key, _, path = option.partition("=")
+        if key == "workdir":
+            mark = re.sub(r"\\(.)", r"\1", path) + "/work/incompat/volatile"
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(mark)
 
 
 def _mount_overlay(source: str, target: Path, flags: int, data: str) -> None:
@@ -160,8 +178,8 @@ def set_propagation(target: Path, flags: int) -> None:
     mount_raw("none", target, "", flags, "")
 
 
-def unmount(target: Path, *, lazy: bool = False) -> None:
-    """Unmount what is on top at `target`, never following a symbolic link; nothing happens where nothing is mounted.
+def unmount(target: Path, *, lazy: bool = False) -> bool:
+    """Unmount what is on top at `target`, never following a symbolic link; False where nothing is mounted.
 
     Raises OSError (EBUSY while it is in use, unless `lazy`).
     """
@@ -170,12 +188,14 @@ def unmount(target: Path, *, lazy: bool = False) -> None:
         code = ctypes.get_errno()
         if code not in (errno.EINVAL, errno.ENOENT):
             raise OSError(code, os.strerror(code), os.fspath(target))
+        return False
+    return True
 
 
 def unmount_all(target: Path, *, lazy: bool = True) -> None:
     """Unmount every layer of mounts on `target`, however often something was mounted there."""
-    while is_mounted(target):
-        unmount(target, lazy=lazy)
+    while unmount(target, lazy=lazy):
+        pass
 
 
 def is_mounted(target: Path) -> bool:

@@ -181,21 +181,25 @@ class Launcher:
 
     def release(self, bundle: Bundle, intent: Intent, run: Run | None) -> None:
         """End and remove everything of a task (blocking): processes, conmon, runtime's state, cgroup, mounts, files."""
-        self.kill(intent)
-        _end_monitor(bundle, run)
+        with span("kill"):
+            self.kill(intent)
+        with span("monitor"):
+            _end_monitor(bundle, run)
         self.kill(intent)  # what a conmon without a written process made in between
         faults.point("task.ended")
         if (info := self.infos.get(intent.runtime)) is not None:
             self._of(info).delete(intent.id)
         if intent.cgroup:
             try:
-                self._hierarchies.remove(intent.cgroup)
+                with span("cgroup"):
+                    self._hierarchies.remove(intent.cgroup)
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise
                 raise Internal(f"cannot remove the cgroup of container {intent.id}: {error.strerror}") from error
         faults.point("task.forgotten")
-        prepare.release(bundle)
+        with span("unmount"):
+            prepare.release(bundle)
 
     def kill(self, intent: Intent) -> None:
         """SIGKILL all processes of a container and wait for their end (blocking)."""

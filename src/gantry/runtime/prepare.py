@@ -11,7 +11,7 @@ import msgspec
 
 from gantry import faults
 from gantry.errors import Internal, InvalidArgument
-from gantry.linux.mount import MS_BIND, MS_REC, is_mounted, mount, mount_raw, unmount_all
+from gantry.linux.mount import MS_BIND, MS_REC, mount, mount_raw, unmount_all
 from gantry.linux.openat2 import openat2
 from gantry.model.task import ExecSpec, Mount, TaskSpec
 from gantry.runtime import cdi, defaults, devices, rootfs, users
@@ -140,7 +140,7 @@ def _mount_root(bundle: Bundle, spec: TaskSpec) -> None:
 def _mount_shm(target: Path, spec: TaskSpec) -> None:
     target.mkdir(exist_ok=True)
     size = spec.host_config.shm_size or defaults.SHM_SIZE
-    if not is_mounted(target):
+    if not os.path.ismount(target):
         mount(Mount("tmpfs", "shm", options=("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")), target)
 
 

@@ -22,6 +22,7 @@ import msgspec
 from gantry import faults
 from gantry.errors import Conflict, GantryError, Internal, NotFound
 from gantry.linux.inode_flags import spread
+from gantry.linux.mount import VOLATILE
 from gantry.linux.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2, remove_tree
 from gantry.model import timestamp
 from gantry.model.task import Mount
@@ -95,13 +96,13 @@ class OverlaySnapshotter:
 
         return sorted(self._records.values(), key=depth, reverse=True)
 
-    def prepare(self, key: str, parent: str) -> tuple[Mount, ...]:
-        return self._make(key, parent, "active")
+    def prepare(self, key: str, parent: str, *, volatile: bool = False) -> tuple[Mount, ...]:
+        return self._make(key, parent, "active", volatile=volatile)
 
     def view(self, key: str, parent: str) -> tuple[Mount, ...]:
         return self._make(key, parent, "view")
 
-    def _make(self, key: str, parent: str, kind: str) -> tuple[Mount, ...]:
+    def _make(self, key: str, parent: str, kind: str, *, volatile: bool = False) -> tuple[Mount, ...]:
         with self._lock:
             if key in self._records:
                 raise Conflict(f"snapshot {key!r}: already exists")
@@ -122,7 +123,7 @@ class OverlaySnapshotter:
             if isinstance(error, OSError):
                 raise Internal(f"snapshot {key}: {os.strerror(error.errno or 0).lower()}") from error
             raise
-        return self._mounts(record)
+        return self._mounts(record, volatile=volatile)
 
     def _make_directory(self, record: _Record, below: Path | None) -> None:
         directory = self._directory(record)
@@ -137,8 +138,8 @@ class OverlaySnapshotter:
             os.utime(own, ns=(status.st_mtime_ns, status.st_mtime_ns))
         (directory / "work").mkdir(mode=0o711)
 
-    def mounts(self, key: str) -> tuple[Mount, ...]:
-        return self._mounts(self._get(key))
+    def mounts(self, key: str, *, volatile: bool = False) -> tuple[Mount, ...]:
+        return self._mounts(self._get(key), volatile=volatile)
 
     def commit(self, name: str, key: str, size: int = -1, parent: str = "") -> None:
         """`size` spares counting the bytes where the caller knows them; `parent` puts a bottom one on top of it."""
@@ -261,14 +262,15 @@ class OverlaySnapshotter:
     def _fs(self, record: _Record) -> Path:
         return self._directory(record) / "fs"
 
-    def _mounts(self, record: _Record) -> tuple[Mount, ...]:
+    def _mounts(self, record: _Record, *, volatile: bool = False) -> tuple[Mount, ...]:
         stack = self.layers(record.key)
         own, lower = stack[0], stack[1:]
         if record.kind == "active":
             if not lower:
                 return (Mount("bind", str(own), options=("rw", "rbind")),)
             upper = (f"upperdir={_escape(own)}", f"workdir={_escape(own.parent / 'work')}")
-            return (Mount("overlay", "overlay", options=(_lowerdir(lower), *upper, *_SHARED)),)
+            kept = (VOLATILE,) if volatile else ()
+            return (Mount("overlay", "overlay", options=(_lowerdir(lower), *upper, *_SHARED, *kept)),)
         if record.kind == "view" and lower:
             stack = lower
         if len(stack) == 1:

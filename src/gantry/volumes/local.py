@@ -15,7 +15,7 @@ import msgspec
 from gantry import faults
 from gantry.aio import run_blocking
 from gantry.errors import Conflict, Internal, NotFound
-from gantry.linux.mount import is_mounted, unmount
+from gantry.linux.mount import is_mounted, unmount_all
 from gantry.linux.openat2 import remove_tree
 from gantry.model import timestamp
 from gantry.model.identity import new_id
@@ -297,8 +297,7 @@ class LocalVolumes:
 
     def _unmount(self, name: str) -> None:
         try:
-            while is_mounted(self._path(name)):
-                unmount(self._path(name), lazy=True)
+            unmount_all(self._path(name))
         except OSError as error:
             raise Internal(f"error while unmounting volume {name}: {error.strerror}") from error
 

@@ -69,7 +69,7 @@ class FakeSnapshots:
     def directory(self, key: str) -> Path:
         return self.root / hashlib.sha256(key.encode()).hexdigest()[:16]
 
-    def prepare(self, key: str, parent: str, kind: str = "active") -> tuple[Mount, ...]:
+    def prepare(self, key: str, parent: str, kind: str = "active", *, volatile: bool = False) -> tuple[Mount, ...]:
         if key in self.known:
             raise Conflict(f"snapshot {key}: already exists")
         if parent and parent not in self.known:
@@ -105,7 +105,7 @@ class FakeSnapshots:
     def upper(self, key: str) -> Path:
         path = self.root / "upper"
         shutil.rmtree(path, ignore_errors=True)
-        path.mkdir()
+        path.mkdir(exist_ok=True)
         if self.changes(key):
             (path / "changed").touch()
         return path

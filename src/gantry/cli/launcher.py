@@ -2,7 +2,7 @@
 
 A script that pip makes imports `re`, and the interpreter it names runs `site` with every .pth file: together more than
 all of `gantry ps`. This one starts the interpreter isolated (-I) and without `site` (-S), and adds the two directories
-itself.
+itself; at its end it leaves the memory to the kernel.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from pathlib import Path
 
 def script(interpreter: str, paths: list[str]) -> str:
     """The text of the program."""
-    return (
-        f"#!{interpreter} -IS\nimport sys\nsys.path += {paths!r}\nfrom gantry.cli.main import main\nsys.exit(main())\n"
-    )
+    return f"#!{interpreter} -IS\nimport sys\nsys.path += {paths!r}\nfrom gantry.cli.main import program\nprogram()\n"
 
 
 def write(target: Path) -> None:

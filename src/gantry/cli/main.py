@@ -15,6 +15,7 @@ from gantry.client.errors import ClientError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
     from gantry.cli.command import Command
 
@@ -52,6 +53,15 @@ def main() -> int:
         return 141
     except KeyboardInterrupt:
         return 130
+
+
+def program() -> NoReturn:
+    """`main`, without the interpreter's own tidying up at the end: everything that was opened ends with the process."""
+    status = main()
+    try:
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def run(program: str, words: Sequence[str]) -> int:

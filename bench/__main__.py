@@ -80,9 +80,6 @@ def _run(scratch: Path, cases: list[Any], peers: tuple[str, ...], size: Scale) -
         for key, value in (facts["machine"] | facts["engines"] | contestants.absent).items():
             print(f"# {key}: {', '.join(value.values()) if isinstance(value, dict) else value}")
         here = Surroundings(size, scratch, images, contestants.engines, contestants.tool)
-        for engine in contestants.engines:
-            if engine.kind != "crun" and engine.name == engine.kind:
-                engine.load(images.archive("busybox"))
         for case in cases:
             results.append(measure(case, here, _BUDGETS[size], _tell))
             _tell("")

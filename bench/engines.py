@@ -32,6 +32,7 @@ class Engine:
     address = "127.0.0.1"
     api = ""
     image = "docker.io/bench/busybox"
+    has_images = True
 
     def __init__(self, shell: Shell, program: str) -> None:
         self.shell = shell
@@ -235,6 +236,7 @@ class Crun(Engine):
 
     kind = "crun"
     name = "crun"
+    has_images = False
 
     def __init__(self, scratch: Path, root: Path) -> None:
         # crun refuses a machine with both versions of cgroups mounted; what it sees is its own.

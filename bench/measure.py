@@ -36,7 +36,9 @@ def measure(case: Case, here: Surroundings, budget: float, tell: Callable[[str],
         for engine in here.contestants:
             if takes_part(case, engine):
                 tell(f"{case.name}: preparing {engine.name}")
-                if _attempt(result, engine, partial(case.prepare, engine, here)):
+                if _attempt(result, engine, partial(_base, engine, here)) and _attempt(
+                    result, engine, partial(case.prepare, engine, here)
+                ):
                     ready.append(engine)
         warm_up = here.scale.pick(0, case.warm_up, case.warm_up)
         for turn in range(warm_up + case.rounds[here.scale]):
@@ -53,6 +55,12 @@ def measure(case: Case, here: Surroundings, budget: float, tell: Callable[[str],
                 _attempt(result, engine, partial(case.finish, engine, here))
     result.seconds = time.monotonic() - began
     return result
+
+
+def _base(engine: Engine, here: Surroundings) -> None:
+    """The image that every case uses: whoever shares a peer may have removed it."""
+    if engine.has_images and engine.run(f"image inspect {engine.image}", check=False).status:
+        engine.load(here.images.archive("busybox"))
 
 
 def _sample(result: Result, engine: Engine, here: Surroundings, counts: bool) -> None:

@@ -11,6 +11,8 @@ from bench.summary import Spread, row, rows, shown
 
 
 class _Engine:
+    has_images = False
+
     def __init__(self, name: str, values: list[float] | None = None, problem: Exception | None = None) -> None:
         self.name = self.kind = name
         self.values = list(values or ())
@@ -102,7 +104,8 @@ def test_cases_are_chosen_by_name_group_and_scale() -> None:
         "run-ports",
     ]
     assert choose(["all"], Scale.MAIN) == list(CASES)
-    assert {case.group for case in choose([], Scale.QUICK)} == {case.group for case in CASES}
+    groups = {"start", "command", "life", "api", "transfer", "build", "streams", "network", "memory", "daemon"}
+    assert {case.group for case in choose([], Scale.QUICK)} >= groups
     with pytest.raises(KeyError):
         choose(["nothing"], Scale.MAIN)
 

@@ -21,7 +21,7 @@ from bench.measure import Result, measure
 from bench.model import Scale, Surroundings
 from bench.peers import KINDS, Contestants
 
-_BUDGETS = (2.0, 16.0, 240.0)
+_BUDGETS = (2.0, 9.0, 240.0)
 """Seconds that one case may take beyond three rounds, by scale."""
 
 

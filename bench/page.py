@@ -31,7 +31,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { margin: 0 0 4px; } h2 { margin: 36px 0 8px; border-bottom: 1px solid var(--line); padding-bottom: 4px; }
 h3 { margin: 20px 0 2px; font-size: 15px; } p, dl { margin: 4px 0; color: var(--soft); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; } td, th { text-align: left; padding: 4px 8px;
-       border-bottom: 1px solid var(--line); } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+       border-bottom: 1px solid var(--line); } .n { text-align: right; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 16px; } dd { margin: 0; color: var(--ink); }
 .card { background: var(--card); border-radius: 8px; padding: 4px 16px 12px; margin: 12px 0; }
 .met { color: var(--good); } .missed { color: var(--bad); font-weight: 600; }
@@ -77,7 +77,7 @@ def _summary(results: list[Result]) -> str:
             )
     if not lines:
         return ""
-    return f"<h2>Targets</h2><table><tr><th>case<th>target<th>measured<th></tr>{''.join(lines)}</table>"
+    return f"<h2>Targets</h2><table><tr><th>case<th>target<th class=n>measured<th></tr>{''.join(lines)}</table>"
 
 
 def _case(result: Result) -> str:

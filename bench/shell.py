@@ -39,6 +39,7 @@ class Shell:
         assert self._process.stdout is not None
         self._stdin: BinaryIO = self._process.stdin  # type: ignore[assignment]
         self._stdout = os.fdopen(os.dup(self._process.stdout.fileno()), "rb")
+        self._under_way = False
         self.directory = self._line('echo "$(mktemp -d /var/tmp/gantry-bench.XXXXXX)"')
         if not self.directory:
             raise Failed("no directory can be made in /var/tmp")
@@ -47,12 +48,15 @@ class Shell:
 
     def run(self, command: str, *, check: bool = True, output: bool = True) -> Completed:
         """Run one shell command; its output is thrown away unless `output`. Raises Failed with `check`."""
+        self._catch_up()
+        self._under_way = True
         out = self._out if output else "/dev/null"
         began = time.perf_counter()
         status = int(self._line(f"{{ {command}\n}} >{out} 2>{self._err} </dev/null; echo $?"))
         seconds = time.perf_counter() - began
         text = self._content(self._out) if output else ""
         errors = self._content(self._err)
+        self._under_way = False
         if status and check:
             raise Failed(f"{command}: status {status}: {errors.strip() or text.strip()}")
         return Completed(status, text, errors, seconds)
@@ -83,12 +87,21 @@ class Shell:
     def close(self) -> None:
         """End the shell and remove its directory; what runs in the background is the caller's to end."""
         if self._process.poll() is None:
+            self._catch_up()
             self._line(f"rm -rf {self.directory}; echo gone")
             self._stdin.close()
             self._process.wait(30)
         self._stdout.close()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def _catch_up(self) -> None:
+        """Pass over the rest of a command whose answer was not awaited: the benchmark was interrupted."""
+        if self._under_way:
+            self._write("echo; echo caught up")
+            while self._stdout.readline() != b"caught up\n":
+                pass
+            self._under_way = False
 
     def _content(self, path: str) -> str:
         size = int(self._line(f'echo "$(wc -c <{path})"') or 0)

@@ -29,7 +29,7 @@ class Crowd(Case):
 
     group = "life"
     warm_up = 0
-    rounds = (1, 2, 3)
+    rounds = (1, 1, 3)
 
     def __init__(self, name: str, title: str, counts: tuple[int, int, int], at_once: int, *targets: Target) -> None:
         self.name = name

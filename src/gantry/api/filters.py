@@ -17,6 +17,9 @@ _LIST = frozenset(
 _PRUNE = frozenset({"label", "label!", "until"})
 
 
+_HEALTH = ("none", "starting", "healthy", "unhealthy")
+
+
 class ContainerFilter:
     """Whether a container belongs into a list: keys are joined by and, values of a key by or (labels by and)."""
 
@@ -26,32 +29,45 @@ class ContainerFilter:
                 raise InvalidArgument(f"invalid filter '{name}'")
         for value in wanted.get("status", ()):
             if value not in list(Phase):
-                raise InvalidArgument(f"invalid filter 'status={value}'")
+                raise InvalidArgument(
+                    f"invalid filter 'status={value}': invalid value for state ({value}): must be one of "
+                    "created, running, paused, restarting, removing, exited, dead"
+                )
         self._wanted = wanted
         self._containers = containers
+        for value in wanted.get("health", ()):
+            if value not in _HEALTH:
+                raise InvalidArgument(
+                    f"invalid filter 'health={value}': invalid value for health ({value}): must be one of "
+                    + ", ".join(_HEALTH)
+                )
         self.names_a_state = "status" in wanted or "exited" in wanted
         self._exited = {_integer(value) for value in wanted.get("exited", ())}
         self._before = [containers.get(name) for name in wanted.get("before", ())]
         self._since = [containers.get(name) for name in wanted.get("since", ())]
 
     def __call__(self, container: Container) -> bool:
-        wanted = self._wanted
+        wanted, host, running = self._wanted, container.host_config, container.status.running
         return (
             self._any("id", lambda value: container.id == value or _found(value, container.id))
             and self._any("name", lambda value: self._named(value, container))
             and labels_match(container, wanted)
             and self._any("status", lambda value: value == container.status.phase)
-            and (not self._exited or (not container.status.running and container.status.exit_code in self._exited))
+            and (not self._exited or self._ended_with(container))
             and all(container.created_at < other.created_at for other in self._before)
             and all(container.created_at > other.created_at for other in self._since)
             and self._any("ancestor", lambda value: self._descends(value, container))
             and self._any("network", lambda value: self._on_network(value, container))
             and self._any("volume", lambda value: any(value in (m.name, m.destination) for m in container.mounts))
             and self._any("health", lambda value: value == (container.status.health or {}).get("Status", "none"))
-            and self._any("publish", lambda value: _port(value) in (container.host_config.port_bindings or {}))
-            and self._any("expose", lambda value: _port(value) in (container.config.exposed_ports or {}))
+            and self._any("publish", lambda value: running and _port(value) in (host.port_bindings or {}))
+            and self._any("expose", lambda value: running and _port(value) in (container.config.exposed_ports or {}))
             and self._any("is-task", lambda value: value in ("0", "false"))
         )
+
+    def _ended_with(self, container: Container) -> bool:
+        status = container.status
+        return bool(status.started_at) and not status.running and status.exit_code in self._exited
 
     def _any(self, name: str, test: Callable[[str], bool]) -> bool:
         values = self._wanted.get(name)
@@ -106,7 +122,9 @@ def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise InvalidArgument(f"invalid filter 'exited={text}'") from None
+        raise InvalidArgument(
+            f"invalid filter 'exited={text}': strconv.Atoi: parsing \"{text}\": invalid syntax"
+        ) from None
 
 
 def _port(text: str) -> str:

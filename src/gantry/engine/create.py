@@ -196,11 +196,19 @@ class Creator:
         chosen = {mode: chosen.pop(mode, EndpointSettings()), **chosen}
         if host.links and mode != DEFAULT and not chosen[mode].links:
             chosen[mode] = msgspec.structs.replace(chosen[mode], links=list(host.links))
-        if mode in ("host", "none") and len(chosen) == 1 and chosen[mode].mac_address:
+        if mode == "host" and len(chosen) == 1 and chosen[mode].mac_address:
             raise InvalidArgument("conflicting options: mac-address and the network mode")
         for name, settings in chosen.items():
             if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
                 raise InvalidArgument(f"invalid config for network {name}: invalid MAC address {settings.mac_address}")
+            own = settings.ipam_config
+            if name in ("bridge", "host", "none") and own and (own.ipv4_address or own.ipv6_address):
+                raise InvalidArgument(
+                    f"invalid config for network {name}: invalid endpoint settings:\n"
+                    "* user specified IP address is supported on user defined networks only\n"
+                    "* user specified IP address is supported only when connecting to networks with "
+                    "user configured subnets"
+                )
             if name in ("bridge", "host", "none") and settings.aliases:
                 raise InvalidArgument(
                     f"invalid config for network {name}: invalid endpoint settings:\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
@@ -86,7 +87,7 @@ class Execs:
         for old in ended[: max(0, len(ended) - KEPT)]:
             del self._execs[old]
         self._execs[made.id] = made
-        self._lifecycle.publish(container, f"exec_create: {' '.join(request.cmd)}", execID=made.id)
+        self._lifecycle.publish(container, f"exec_create: {_command(request.cmd)}", execID=made.id)
         return made
 
     def check(self, made: Exec) -> Container:
@@ -113,7 +114,7 @@ class Execs:
             made.running = False
             made.exit_code = _exit_code_of(error.message) if isinstance(error, GantryError) else 126
             raise
-        self._lifecycle.publish(container, f"exec_start: {' '.join(request.cmd)}", execID=made.id)
+        self._lifecycle.publish(container, f"exec_start: {_command(request.cmd)}", execID=made.id)
         self._owner.spawn(self._watch(container, made), name=f"exec {made.id[:12]}")
         return stream
 
@@ -180,7 +181,7 @@ class Execs:
 def running(container: Container) -> Container:
     """The container, where an exec can run in it; raises Conflict otherwise."""
     if container.status.phase == Phase.PAUSED:
-        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
     if container.status.phase == Phase.RESTARTING:
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
     if container.status.phase != Phase.RUNNING:
@@ -219,3 +220,8 @@ def _exit_code_of(text: str) -> int:
     if "executable file not found" in words or "no such file or directory" in words:
         return 127
     return 128
+
+
+def _command(words: Sequence[str]) -> str:
+    """Program and arguments as the events show them: a blank stands between the two also where there is no argument."""
+    return f"{words[0]} {' '.join(words[1:])}"

@@ -300,9 +300,9 @@ class Lifecycle:
 
     async def stop(self, container: Container, timeout: int | None, text: str = "") -> None:  # noqa: ASYNC109
         """SIGTERM (or the container's own signal), then SIGKILL; NotModified where it does not run."""
-        number = parse_signal(text or container.config.stop_signal)
         if not container.status.running:
             raise NotModified("container is already stopped")
+        number = parse_signal(text or container.config.stop_signal)
         if container.status.phase == Phase.RESTARTING:
             await self._end_restarting(container)
         else:

@@ -99,7 +99,7 @@ def summary(
         "Names": [f"/{container.name}"],
         "Image": container.image_ref or container.image_id,
         "ImageID": container.image_id,
-        "Command": " ".join((container.path, *container.args)),
+        "Command": " ".join((container.path, *(f"'{word}'" if " " in word else word for word in container.args))),
         "Created": container.created_at // 1_000_000_000,
         "Ports": _ports(endpoints, container.config.exposed_ports or {}) if endpoints else [],
         "Labels": container.config.labels or {},

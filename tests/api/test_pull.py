@@ -14,23 +14,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gantry.aio import TaskOwner
 from gantry.api.app import application
 from gantry.api.images import routes
-from gantry.engine.events import EventBus
-from gantry.engine.image_layers import LayerPuller
-from gantry.engine.image_pull import Puller
-from gantry.engine.images import Images
 from gantry.model.platform import Platform
 from gantry.oci.zstandard import zstd
-from gantry.registry.client import RegistryClient
 from gantry.registry.settings import RegistrySettings
-from gantry.store.content import BlobStore
-from gantry.store.layers import OverlayLayers
-from gantry.store.leases import MemoryLeases
-from gantry.store.snapshots import OverlaySnapshotter
-from gantry.store.state import SQLiteState
 from lib.archives import descriptor, directory, member, sha256, tar
+from lib.image_room import ImageRoom
 from lib.registry import OCI_GZIP, OCI_INDEX, OCI_MANIFEST, FakeRegistry, error_answer, once
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="layers have owners")
@@ -39,43 +29,6 @@ HOST = Platform.host().architecture
 BASE = tar(directory("etc", mode=0o700, uid=7), member("etc/base", b"base"))
 TOP = tar(member("etc/top", b"top!"), member("etc/.wh.base"))
 BIG = tar(member("big", os.urandom(3 << 20)))
-
-
-class Room:
-    """A store, a registry client and the routes, on a temporary directory."""
-
-    def __init__(self, root: Path, settings: RegistrySettings) -> None:
-        self.root = root
-        self.owner = TaskOwner("test")
-        self.state = SQLiteState(root / "state.db")
-        self.content = BlobStore(root / "content")
-        self.snapshots = OverlaySnapshotter(root / "snap", self.state)
-        self.layers = OverlayLayers(self.content, self.snapshots, root / "mounts")
-        leases = MemoryLeases()
-        self.images = Images(self.state, self.content, self.snapshots, self.layers, leases, EventBus())
-        self.registries = RegistryClient(settings)
-        downloads = LayerPuller(self.content, self.snapshots, self.layers, self.owner, settings.downloads)
-        self.puller = Puller(
-            self.state, self.images.store, self.images.collector, leases, self.registries, downloads, self.owner
-        )
-        self.images.puller = self.puller
-
-    async def close(self) -> None:
-        await self.owner.close()
-        await self.registries.close()
-        self.state.close()
-
-    def contents(self) -> tuple[set[str], set[str], set[str]]:
-        """Blobs, snapshots, and what has come of unfinished blobs."""
-        ingest = {path.name for path in (self.root / "content/ingest").iterdir()}
-        return {blob.digest for blob in self.content.walk()}, {info.key for info in self.snapshots.walk()}, ingest
-
-    def file(self, name: str, path: str) -> Path:
-        image = self.images.store.view(self.images.store.lookup(name)[0])
-        for layer in self.snapshots.layers(image.chain_id):
-            if (layer / path).exists():
-                return layer / path
-        raise AssertionError(f"{path} is not in {name}")
 
 
 @pytest.fixture
@@ -101,8 +54,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def room(tmp_path: Path, settings: RegistrySettings) -> AsyncIterator[Room]:
-    room = Room(tmp_path, settings)
+async def room(tmp_path: Path, settings: RegistrySettings) -> AsyncIterator[ImageRoom]:
+    room = ImageRoom(tmp_path, settings)
     yield room
     await room.close()
 
@@ -111,7 +64,7 @@ Pull = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
 @pytest.fixture
-async def pull(room: Room, server: TestServer) -> AsyncIterator[Pull]:
+async def pull(room: ImageRoom, server: TestServer) -> AsyncIterator[Pull]:
     """Pull through the API; returns the messages. An error, plain or in the stream, comes as `{"error": …}`."""
     async with TestClient(TestServer(application(routes(room.images)))) as client:
 
@@ -138,7 +91,7 @@ def served(registry: FakeRegistry, *digests: str) -> int:
 # ------------------------------------------------------------------------------------------- what is right
 
 
-async def test_a_pull(pull: Pull, registry: FakeRegistry, room: Room, server: TestServer) -> None:
+async def test_a_pull(pull: Pull, registry: FakeRegistry, room: ImageRoom, server: TestServer) -> None:
     digest = registry.add_image("me/app", "latest", [BASE, TOP])
     name = f"{server.host}:{server.port}/me/app"
     messages = await pull("me/app")
@@ -160,7 +113,7 @@ async def test_a_pull(pull: Pull, registry: FakeRegistry, room: Room, server: Te
     assert not room.contents()[2]
 
 
-async def test_compressions_and_an_unchanged_manifest(pull: Pull, registry: FakeRegistry, room: Room) -> None:
+async def test_compressions_and_an_unchanged_manifest(pull: Pull, registry: FakeRegistry, room: ImageRoom) -> None:
     kinds = {
         "plain": (BASE, "application/vnd.oci.image.layer.v1.tar"),
         "zstd": (zstd.compress(BASE), "application/vnd.oci.image.layer.v1.tar+zstd"),
@@ -179,7 +132,7 @@ async def test_compressions_and_an_unchanged_manifest(pull: Pull, registry: Fake
 
 
 async def test_an_index_keeps_all_manifests_and_takes_the_hosts_platform(
-    pull: Pull, registry: FakeRegistry, room: Room, server: TestServer
+    pull: Pull, registry: FakeRegistry, room: ImageRoom, server: TestServer
 ) -> None:
     other = "s390x"
     mine = registry.add_image("multi", "", [BASE, TOP], architecture=HOST)
@@ -204,7 +157,7 @@ async def test_two_equal_layers_and_none(pull: Pull, registry: FakeRegistry) -> 
     assert last(await pull("empty")).startswith("Status: Downloaded newer image")
 
 
-async def test_all_tags_over_pages(pull: Pull, registry: FakeRegistry, room: Room) -> None:
+async def test_all_tags_over_pages(pull: Pull, registry: FakeRegistry, room: ImageRoom) -> None:
     for number in range(5):
         registry.add_image("many", f"v{number}", [BASE], author=str(number))
     messages = await pull("many", "")
@@ -267,7 +220,7 @@ async def test_a_dead_daemon_goes_on_where_it_broke_off(
 
     registry.faults += [hang, once(f"GET .*blobs/{layers[1]}", cut, times=5)]
     for _ in range(5):
-        room = Room(tmp_path, settings)
+        room = ImageRoom(tmp_path, settings)
         await room.images.start()
         task = room.owner.spawn(room.images.pull(name, None, lambda _: None))
         await stop.wait()
@@ -276,7 +229,7 @@ async def test_a_dead_daemon_goes_on_where_it_broke_off(
         await asyncio.wait({task})
         await room.close()
         stop.clear()
-    room = Room(tmp_path, settings)
+    room = ImageRoom(tmp_path, settings)
     await room.images.start()
     await room.images.pull(name, None, lambda _: None)
     await room.close()
@@ -319,7 +272,7 @@ async def test_answers_that_are_worth_another_attempt(pull: Pull, registry: Fake
     assert last(await pull("app")).startswith("Status: Downloaded newer image")
 
 
-async def test_a_registry_that_stays_out_of_order(pull: Pull, registry: FakeRegistry, room: Room) -> None:
+async def test_a_registry_that_stays_out_of_order(pull: Pull, registry: FakeRegistry, room: ImageRoom) -> None:
     registry.add_image("app", "latest", [BASE, TOP])
     layer = registry.layers("app", "latest")[1]
 
@@ -336,7 +289,7 @@ async def test_a_registry_that_stays_out_of_order(pull: Pull, registry: FakeRegi
     assert served(registry, first) == len(registry.blobs[first]), "what had come before is not fetched again"
 
 
-async def test_parts_of_an_interrupted_pull_can_be_let_go(pull: Pull, registry: FakeRegistry, room: Room) -> None:
+async def test_parts_of_an_interrupted_pull_can_be_let_go(pull: Pull, registry: FakeRegistry, room: ImageRoom) -> None:
     registry.add_image("app", "latest", [BASE, BIG])
     layer = registry.layers("app", "latest")[1]
     registry.faults.append(
@@ -533,7 +486,7 @@ def _wrong_range(registry: FakeRegistry) -> None:
     ],
 )
 async def test_lies_are_refused_and_leave_nothing(
-    pull: Pull, registry: FakeRegistry, room: Room, damage: Damage, words: str
+    pull: Pull, registry: FakeRegistry, room: ImageRoom, damage: Damage, words: str
 ) -> None:
     registry.add_image("app", "latest", [BASE, TOP])
     damage(registry)
@@ -544,7 +497,7 @@ async def test_lies_are_refused_and_leave_nothing(
     assert not room.images.store.records()
 
 
-async def test_a_manifest_by_digest_must_have_it(pull: Pull, registry: FakeRegistry, room: Room) -> None:
+async def test_a_manifest_by_digest_must_have_it(pull: Pull, registry: FakeRegistry, room: ImageRoom) -> None:
     digest = registry.add_image("app", "latest", [BASE])
     other = registry.add_image("app", "other", [TOP])
     registry.manifests["app", digest] = registry.manifests["app", other]
@@ -552,7 +505,9 @@ async def test_a_manifest_by_digest_must_have_it(pull: Pull, registry: FakeRegis
     assert room.contents() == (set(), set(), set())
 
 
-async def test_what_an_earlier_attempt_spoilt_is_fetched_again(pull: Pull, registry: FakeRegistry, room: Room) -> None:
+async def test_what_an_earlier_attempt_spoilt_is_fetched_again(
+    pull: Pull, registry: FakeRegistry, room: ImageRoom
+) -> None:
     registry.add_image("app", "latest", [BIG])
     layer = registry.layers("app", "latest")[0]
     wrong = bytes(len(registry.blobs[layer]))

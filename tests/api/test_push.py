@@ -15,27 +15,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gantry.aio import TaskOwner
 from gantry.api import registries
 from gantry.api.app import application
 from gantry.api.images import routes
 from gantry.engine.distribution import Distribution
-from gantry.engine.events import EventBus
-from gantry.engine.image_layers import LayerPuller
-from gantry.engine.image_pull import Puller
-from gantry.engine.image_push import Pusher
-from gantry.engine.images import Images
 from gantry.errors import InvalidArgument, NotFound, Unavailable
 from gantry.model.platform import Platform
-from gantry.registry.client import RegistryClient
 from gantry.registry.settings import RegistryRule, RegistrySettings
-from gantry.store.content import BlobStore
-from gantry.store.layers import OverlayLayers
-from gantry.store.leases import MemoryLeases
-from gantry.store.snapshots import OverlaySnapshotter
-from gantry.store.state import SQLiteState
 from lib.archives import descriptor, directory, member, sha256, tar
 from lib.certificates import Authority
+from lib.image_room import ImageRoom
 from lib.registry import FakeRegistry, error_answer, once
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="layers have owners")
@@ -46,32 +35,6 @@ TOP = tar(member("etc/top", b"top!"))
 BIG = tar(member("big", os.urandom(3 << 20)))
 
 Call = Callable[..., Awaitable[Any]]
-
-
-class Daemon:
-    """Stores, registry clients and routes on one temporary directory."""
-
-    def __init__(self, root: Path, settings: RegistrySettings) -> None:
-        self.owner = TaskOwner("test")
-        self.state = SQLiteState(root / "state.db")
-        content = BlobStore(root / "content")
-        snapshots = OverlaySnapshotter(root / "snap", self.state)
-        layers = OverlayLayers(content, snapshots, root / "mounts")
-        leases = MemoryLeases()
-        self.content = content
-        self.images = Images(self.state, content, snapshots, layers, leases, EventBus())
-        self.registries = RegistryClient(settings)
-        downloads = LayerPuller(content, snapshots, layers, self.owner, 3)
-        store = self.images.store
-        self.images.puller = Puller(
-            self.state, store, self.images.collector, leases, self.registries, downloads, self.owner
-        )
-        self.images.pusher = Pusher(store, leases, self.registries, self.owner, 5)
-
-    async def close(self) -> None:
-        await self.owner.close()
-        await self.registries.close()
-        self.state.close()
 
 
 @pytest.fixture(autouse=True)
@@ -98,14 +61,14 @@ def settings(server: TestServer) -> RegistrySettings:
 
 
 @pytest.fixture
-async def daemon(tmp_path: Path, settings: RegistrySettings) -> AsyncIterator[Daemon]:
-    daemon = Daemon(tmp_path, settings)
+async def daemon(tmp_path: Path, settings: RegistrySettings) -> AsyncIterator[ImageRoom]:
+    daemon = ImageRoom(tmp_path, settings)
     yield daemon
     await daemon.close()
 
 
 @pytest.fixture
-async def call(daemon: Daemon) -> AsyncIterator[Call]:
+async def call(daemon: ImageRoom) -> AsyncIterator[Call]:
     """One call; `auth` fields become X-Registry-Auth. Streams come as lists of messages."""
     distribution = Distribution(daemon.registries)
     app = application([*registries.routes(distribution, daemon.images), *routes(daemon.images, distribution)])
@@ -153,7 +116,7 @@ def statuses(messages: list[dict[str, Any]]) -> set[str]:
 
 
 async def test_pull_then_push_keeps_the_digest(
-    call: Call, registry: FakeRegistry, server: TestServer, daemon: Daemon
+    call: Call, registry: FakeRegistry, server: TestServer, daemon: ImageRoom
 ) -> None:
     digest = registry.add_image("from", "latest", [BASE, TOP])
     source, target = address(server, "from"), address(server, "to")
@@ -168,7 +131,7 @@ async def test_pull_then_push_keeps_the_digest(
     assert registry.manifests["to", "v1"] == registry.manifests["from", "latest"]
     assert statuses(messages) - {"Pushing"} == {"Preparing", "Pushed"}
     assert statuses(await pushed(call, target, "v1")) == {"Preparing", "Layer already exists"}
-    event = daemon.images._events._history[-1]  # type: ignore[attr-defined]
+    event = daemon.events._history[-1]
     assert (event.action, event.actor_id, event.attributes["name"]) == ("push", f"{target}:v1", target)
 
 
@@ -428,7 +391,7 @@ async def test_mirrors_for_any_registry(tmp_path: Path, registry: FakeRegistry, 
         mirror.manifests["app", "latest"] = mirror.manifests["cache/app", "latest"]
         for owners in mirror.owners.values():
             owners.add("app")
-        daemon = Daemon(tmp_path, RegistrySettings(attempts=2, certificates=(), rules=rules))
+        daemon = ImageRoom(tmp_path, RegistrySettings(attempts=2, certificates=(), rules=rules))
         auth = json.dumps({"username": "me", "password": "secret"})
         image = await daemon.images.pull(f"{name}:latest", None, lambda _: None, auth)
         assert image.id == digest
@@ -491,7 +454,7 @@ async def test_platforms_in_lists_and_archives(call: Call, registry: FakeRegistr
     assert not (await call("GET", "/v1.46/images/json", manifests="1"))[0].get("Manifests")
 
 
-async def test_an_archive_of_one_platform(daemon: Daemon, registry: FakeRegistry, server: TestServer) -> None:
+async def test_an_archive_of_one_platform(daemon: ImageRoom, registry: FakeRegistry, server: TestServer) -> None:
     mine = registry.add_image("from", "", [BASE], architecture=HOST)
     theirs = registry.add_image("from", "", [TOP], architecture="s390x")
     registry.add_index("from", "latest", {f"linux/{HOST}": mine, "linux/s390x": theirs})
@@ -533,7 +496,7 @@ async def test_certificates_are_checked(
     server = registry.server()
     await server.start_server(ssl=context)
     place = tmp_path / "certs.d" / f"localhost:{server.port}"
-    daemon = Daemon(tmp_path, RegistrySettings(attempts=2, certificates=(tmp_path / "certs.d",)))
+    daemon = ImageRoom(tmp_path, RegistrySettings(attempts=2, certificates=(tmp_path / "certs.d",)))
     name = f"localhost:{server.port}/app:latest"
     with pytest.raises(Unavailable, match="failed to verify certificate"):
         await daemon.images.pull(name, None, lambda _: None)
@@ -559,14 +522,14 @@ async def test_through_a_proxy(tmp_path: Path, registry: FakeRegistry) -> None:
         proxies = {"http-proxy": f"http://127.0.0.1:{proxy.port}", "no-proxy": "elsewhere.test"}
         rule = RegistryRule(server="http://registry.test")
         settings = RegistrySettings(attempts=1, certificates=(), proxies=proxies, rules={"docker.io": rule})
-        daemon = Daemon(tmp_path, settings)
+        daemon = ImageRoom(tmp_path, settings)
         registry.add_image("library/app", "latest", [BASE])
         await daemon.images.pull("app:latest", None, lambda _: None)
         assert {headers["Host"] for _, _, headers in registry.requests} == {"registry.test"}
         await daemon.close()
 
 
-async def test_import_from_an_address(call: Call, daemon: Daemon) -> None:
+async def test_import_from_an_address(call: Call, daemon: ImageRoom) -> None:
     async def archive(request: web.Request) -> web.StreamResponse:
         if request.path == "/moved":
             raise web.HTTPFound("/root.tar")

@@ -26,8 +26,23 @@ def helper_of(config: Mapping[str, Any], key: str) -> str:
     return str((config.get("credHelpers") or {}).get(key) or config.get("credsStore") or "")
 
 
+def default_helper(config: Mapping[str, Any]) -> str:
+    """The helper of this machine for a configuration that keeps no credentials yet, "" where there is none installed.
+
+    `pass` goes before the desktop's secret service, as with Docker's client.
+    """
+    from shutil import which
+
+    if config.get("auths") or config.get("credHelpers") or config.get("credsStore"):
+        return ""
+    name = "pass" if which("pass") else "secretservice"
+    return name if which(f"docker-credential-{name}") else ""
+
+
 def store(config_dir: str, config: dict[str, Any], key: str, auth: Mapping[str, str]) -> str:
     """Keep credentials; returns a notice for the user, "" for none. Raises CommandError."""
+    if found := default_helper(config):
+        config = {**config, "credsStore": found}
     helper = helper_of(config, key)
     token = auth.get("identitytoken", "")
     if helper:

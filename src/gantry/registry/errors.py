@@ -38,26 +38,24 @@ class _Document(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
-def words(status: int, reason: str, body: bytes) -> tuple[str, str]:
-    """The first error code of an answer ("" where it gives none), and what it says."""
+def words(status: int, reason: str, body: bytes) -> str:
+    """What an answer says: its error codes and messages, else its status."""
     try:
         document = msgspec.json.decode(body, type=_Document)
     except (msgspec.DecodeError, RecursionError):
         document = _Document()
     if document.errors:
-        first = document.errors[0]
-        code = first.code.lower().replace("_", " ")
         texts = [f"{item.code.lower().replace('_', ' ')}: {item.message or item.code}" for item in document.errors]
-        return code, "; ".join(texts)[: 4 * _SHOWN]
+        return "; ".join(texts)[: 4 * _SHOWN]
     if text := document.details or document.message:
-        return "", text[:_SHOWN]
+        return text[:_SHOWN]
     shown = " ".join(body[:_SHOWN].decode("utf-8", "replace").split())
-    return "", f"unexpected status {status} {reason}".rstrip() + (f": {shown}" if shown else "")
+    return f"unexpected status {status} {reason}".rstrip() + (f": {shown}" if shown else "")
 
 
 def refusal(what: str, status: int, reason: str, body: bytes, retry_after: str = "") -> GantryError:
     """The error that an answer stands for. `what` was tried ("Get "https://…"")."""
-    code, said = words(status, reason, body)
+    said = words(status, reason, body)
     if status in RETRIED:
         return Busy(f"{what}: {said}", float(retry_after) if retry_after.isdecimal() else 0)
     if status == 401:
@@ -66,5 +64,4 @@ def refusal(what: str, status: int, reason: str, body: bytes, retry_after: str =
         return Forbidden(said)
     if status == 404:
         return NotFound(said)
-    del code
     return InvalidArgument(f"{what}: {said}")

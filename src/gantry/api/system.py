@@ -24,6 +24,9 @@ _SEQUENCE, _LINES = "application/json-seq", ("application/jsonl", "application/x
 _NO_PLUGINS: dict[str, Any] = {"Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": None}
 
 
+_IMAGE_CREATE = (1, 46)  # the first API version with the event of a built image
+
+
 def routes(system: System, events: Events, log_drivers: tuple[str, ...] = ("json-file",)) -> list[Route]:
     handlers = _Handlers(system, events, log_drivers)
     return [
@@ -93,7 +96,7 @@ class _Handlers:
             await response.write(b"")
             version = api_version(request)
             async for event in found:
-                if wanted(event):
+                if wanted(event) and (version >= _IMAGE_CREATE or (event.type, event.action) != ("image", "create")):
                     await response.write(before + msgspec.json.encode(wire.event(event, version)) + after)
         await response.write_eof()
         return response

@@ -159,6 +159,7 @@ class Builder:
             raise
         if unused := arguments.unused():
             renderer.warn(f"[Warning] One or more build-args [{' '.join(unused)}] were not consumed")
+        self._events.publish("image", "create", state.image_id, {"name": state.image_id})
         for tag in tags:
             await self._images.tag(state.image_id, tag)
         renderer.finished(state.image_id, tags)

@@ -309,6 +309,10 @@ def _reload_attributes(config: Config, name: str) -> dict[str, str]:
     return {
         "name": name,
         "debug": str(config.debug).lower(),
+        "default-cgroupns-mode": config.default_cgroupns_mode,
+        "default-ipc-mode": config.default_ipc_mode,
+        "default-shm-size": str(config.default_shm_size),
+        "default-stop-timeout": str(config.default_stop_timeout),
         "default-runtime": config.default_runtime,
         "insecure-registries": "[" + ",".join(f'"{each}"' for each in config.insecure_registries) + "]",
         "labels": "[" + ",".join(f'"{each}"' for each in config.labels) + "]",
@@ -317,5 +321,6 @@ def _reload_attributes(config: Config, name: str) -> dict[str, str]:
         "max-concurrent-uploads": str(config.max_concurrent_uploads),
         "max-download-attempts": str(config.max_download_attempts),
         "registry-mirrors": "[" + ",".join(f'"{each}"' for each in config.registry_mirrors) + "]",
+        "runtimes": "[" + ",".join(f'"{each}"' for each in config.runtimes) + "]",
         "shutdown-timeout": str(config.shutdown_timeout),
     }

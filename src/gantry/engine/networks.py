@@ -69,6 +69,7 @@ class NetworkCases:
                 continue  # somebody was faster: it is used now, or gone
             self._publish(network, "destroy")
             removed.append(network.name)
+        self._events.publish("network", "prune", "", {"reclaimed": "0"})
         return removed
 
     async def connect(self, name_or_id: str, container_name: str, settings: EndpointSettings) -> None:

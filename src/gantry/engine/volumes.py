@@ -81,4 +81,5 @@ class VolumeCases:
             removed.append(volume.name)
             freed += size
             self._events.publish("volume", "destroy", volume.name, {"driver": volume.driver})
+        self._events.publish("volume", "prune", "", {"reclaimed": str(freed)})
         return Pruned(removed, freed)

@@ -129,7 +129,7 @@ class _Handlers:
         return web.Response(status=204)
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        asked = decode_host(plain_object(await json_body(request) or b"{}"))
+        asked = decode_host(plain_object(await json_body(request) or b"{}", "container.UpdateConfig"))
         warnings = await self._containers.update(self._get(request), asked)
         return _json({"Warnings": warnings or None})
 

@@ -36,8 +36,8 @@ class CreateRequest(NamedTuple):
     warnings: list[str]
 
 
-def plain_object(data: bytes) -> dict[str, Any]:
-    """A JSON object without its nulls; raises InvalidArgument with Docker's words."""
+def plain_object(data: bytes, name: str = "map[string]any") -> dict[str, Any]:
+    """A JSON object without its nulls; raises InvalidArgument with Docker's words, `name` being the Go type's."""
     if not data.strip():
         raise InvalidArgument("invalid JSON: got EOF while reading request body")
     try:
@@ -50,7 +50,7 @@ def plain_object(data: bytes) -> dict[str, Any]:
         return {}
     if not isinstance(cleaned, dict):
         kind = {list: "array", str: "string", bool: "bool"}.get(type(cleaned), "number")
-        raise InvalidArgument(f"invalid JSON: json: cannot unmarshal {kind} into Go value of type map[string]any")
+        raise InvalidArgument(f"invalid JSON: json: cannot unmarshal {kind} into Go value of type {name}")
     return cleaned
 
 
@@ -106,7 +106,7 @@ def decode_config(body: dict[str, Any]) -> ContainerConfig:
 
 def decode_create(data: bytes, version: Version = (1, 55)) -> CreateRequest:
     """The body of `POST /containers/create`."""
-    body = plain_object(data)
+    body = plain_object(data, "container.CreateRequest")
     named = {key.lower(): key for key in body}
     host_plain, networking, mac = (
         body.pop(named.get(name.lower(), name), default)

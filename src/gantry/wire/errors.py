@@ -13,9 +13,11 @@ _GO_KINDS = {"object": "object", "array": "array", "str": "string", "int": "numb
 _GO_TYPES = {"str": "string", "int": "int64", "float": "float64", "bool": "bool", "array": "[]string"}
 _GO_STRUCTS = {
     "Healthcheck": "container.HealthConfig",
+    "ExposedPorts": "nat.PortSet",
     "HostConfig": "container.HostConfig",
     "LogConfig": "container.LogConfig",
     "NetworkingConfig": "network.NetworkingConfig",
+    "PortBindings": "nat.PortMap",
     "RestartPolicy": "container.RestartPolicy",
 }
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")

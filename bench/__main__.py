@@ -61,7 +61,7 @@ def main() -> int:
         page.write(options.html, results, facts)
     if options.markdown:
         options.markdown.write_text(report.markdown(results))
-    return 1 if any(result.errors for result in results) else 0
+    return 130 if "interrupted" in facts else 1 if any(result.errors for result in results) else 0
 
 
 def _run(scratch: Path, cases: list[Any], peers: tuple[str, ...], size: Scale) -> tuple[list[Result], dict[str, Any]]:
@@ -84,6 +84,8 @@ def _run(scratch: Path, cases: list[Any], peers: tuple[str, ...], size: Scale) -
             results.append(measure(case, here, _BUDGETS[size], _tell))
             _tell("")
             print(report.brief(results[-1]), flush=True)
+    except KeyboardInterrupt:
+        facts["interrupted"] = True  # what was measured is reported all the same
     finally:
         contestants.close()
     facts["seconds"] = round(time.monotonic() - began, 1)

@@ -36,9 +36,8 @@ def measure(case: Case, here: Surroundings, budget: float, tell: Callable[[str],
         for engine in here.contestants:
             if takes_part(case, engine):
                 tell(f"{case.name}: preparing {engine.name}")
-                if _attempt(result, engine, partial(_base, engine, here)) and _attempt(
-                    result, engine, partial(case.prepare, engine, here)
-                ):
+                _attempt(result, engine, partial(_base, engine, here))
+                if engine.name not in result.errors and _attempt(result, engine, partial(case.prepare, engine, here)):
                     ready.append(engine)
         warm_up = here.scale.pick(0, case.warm_up, case.warm_up)
         for turn in range(warm_up + case.rounds[here.scale]):
@@ -57,20 +56,27 @@ def measure(case: Case, here: Surroundings, budget: float, tell: Callable[[str],
     return result
 
 
-def _base(engine: Engine, here: Surroundings) -> None:
-    """The image that every case uses: whoever shares a peer may have removed it."""
-    if engine.has_images and engine.run(f"image inspect {engine.image}", check=False).status:
+def _base(engine: Engine, here: Surroundings) -> bool:
+    """Have the image that every case uses: whoever shares a peer may have removed it; whether it was missing."""
+    missing = engine.has_images and engine.run(f"image inspect {engine.image}", check=False).status != 0
+    if missing:
         engine.load(here.images.archive("busybox"))
+    return missing
 
 
 def _sample(result: Result, engine: Engine, here: Surroundings, counts: bool) -> None:
-    values = result.case.sample(engine, here)
+    try:
+        values = result.case.sample(engine, here)
+    except Failed:
+        if not _base(engine, here):
+            raise
+        values = result.case.sample(engine, here)
     if counts:
         for name, value in values.items():
             result.samples.setdefault(name, {}).setdefault(engine.name, []).append(value)
 
 
-def _attempt(result: Result, engine: Engine, action: Callable[[], None]) -> bool:
+def _attempt(result: Result, engine: Engine, action: Callable[[], object]) -> bool:
     try:
         action()
     except Skip as skip:

@@ -105,7 +105,9 @@ class EscapeProxy:
         self.detached = False
 
     def feed(self, data: bytes) -> bytes:
-        """What to pass on; `detached` is set when the keys were typed."""
+        """What to pass on; `detached` is set when the keys were typed, and nothing that comes later is passed on."""
+        if self.detached:
+            return b""
         result = bytearray()
         for byte in data:
             if byte == self._keys[self._matched]:

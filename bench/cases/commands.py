@@ -1,5 +1,6 @@
 """The command line alone: short questions to a daemon that has one container."""
 
+from bench.cases.api import create, each
 from bench.engines import LABEL, Engine
 from bench.model import Case, Metric, Surroundings, Target
 
@@ -29,6 +30,23 @@ class Question(Case):
             engine.remove(_NAME)
 
 
+class Crowded(Question):
+    """Beside many stopped containers, with which the case leaves the machine as it found it."""
+
+    kinds = frozenset(("gantry", "docker"))
+
+    def __init__(self) -> None:
+        super().__init__("ps-500", "ps -a with 500 containers", "ps -a", Target(1.0, "docker", "3"))
+        self._made: dict[str, list[str]] = {}
+
+    def prepare(self, engine: Engine, here: Surroundings) -> None:
+        if engine.name == engine.kind:
+            self._made[engine.name] = create(engine, here.scale.pick(5, 500, 500))
+
+    def finish(self, engine: Engine, here: Surroundings) -> None:
+        each(engine, "DELETE", "/containers/ID?force=1", self._made.pop(engine.name, []))
+
+
 class Help(Question):
     """Without a daemon; the interpreter's own start is the floor."""
 
@@ -45,6 +63,7 @@ class Help(Question):
 
 CASES = (
     Question("ps", "ps -a with one container", "ps -a", Target(2.5, "docker", "2"), Target(1.5, "docker", "7")),
+    Crowded(),
     Question("version", "version", "version"),
     Question("inspect", "inspect of one container", f"inspect {_NAME}"),
     Help(),

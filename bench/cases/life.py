@@ -13,7 +13,10 @@ class Steps(Case):
     name = "life"
     group = "life"
     title = "create, start, exec, stop, rm: one container, each step alone"
-    metrics = tuple(Metric(step) for step in ("create", "start", "exec", "stop", "rm"))
+    metrics = tuple(
+        Metric(step, targets=(Target(0.5, "docker", "3"),) if step == "exec" else ())
+        for step in ("create", "start", "exec", "stop", "rm")
+    )
 
     def sample(self, engine: Engine, here: Surroundings) -> dict[str, float]:
         made = engine.run(f"create --label {LABEL} {engine.image} {_OBEDIENT}")
@@ -52,9 +55,9 @@ class Growth(Case):
     name = "growth"
     group = "life"
     title = (
-        "run -d while others run: the median of the first ten, and of the last ten (of 500, or of 60 in the main run)"
+        "run -d while others run: the median of the first ten, and of the last ten (of 500, or of 200 in the main run)"
     )
-    metrics = (Metric("first"), Metric("last"), Metric("last by first", unit=""))
+    metrics = (Metric("first"), Metric("last"), Metric("last by first", unit="", targets=(Target(1.3, "", "3"),)))
     scales = frozenset((Scale.QUICK, Scale.FULL))
     rounds = (1, 1, 1)
     warm_up = 0
@@ -62,7 +65,7 @@ class Growth(Case):
     def sample(self, engine: Engine, here: Surroundings) -> dict[str, float]:
         try:
             command = f"run -d --label {LABEL} {engine.image} sleep 3600"
-            times = [engine.time(command) for _ in range(here.scale.pick(3, 60, 500))]
+            times = [engine.time(command) for _ in range(here.scale.pick(3, 200, 500))]
         finally:
             sweep(engine)
         few = min(10, len(times))

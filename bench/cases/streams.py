@@ -6,31 +6,52 @@ import statistics
 import subprocess
 import time
 
+from bench import processes
 from bench.engines import LABEL, Engine
-from bench.model import Case, Failed, Metric, Surroundings
+from bench.model import Case, Failed, Metric, Surroundings, Target
 
 _LINE = "0123456789" * 10
+_WHOLE_LOG = "--log-opt max-size=8g"
+"""Nothing of the log is thrown away, whatever the engine's default is."""
 
 
 class Logs(Case):
     name = "logs"
     group = "streams"
-    title = "1 GB of lines (64 MB in the main run): written by a container to its end, then read by logs"
-    metrics = (Metric("written", "MB/s", "more"), Metric("read", "MB/s", "more"))
+    title = (
+        "1 GB of lines (256 MB in the main run): written by a container to its end, then read by logs; "
+        "by how much the daemon has grown afterwards"
+    )
+    metrics = (
+        Metric("written", "MB/s", "more"),
+        Metric("read", "MB/s", "more", (Target(0.7, "docker", "3"),)),
+        Metric("growth", "MB"),
+    )
     rounds = (1, 3, 3)
     warm_up = 0
 
     def sample(self, engine: Engine, here: Surroundings) -> dict[str, float]:
-        megabytes = here.scale.pick(1, 64, 1024)
+        megabytes = here.scale.pick(1, 256, 1024)
+        held = _held(engine)
         script = f"sh -c 'yes {_LINE} | head -c {megabytes << 20}'"
         name = f"gantry-bench-logs-{os.getpid()}"
         try:
-            writing = engine.time(f"run -d --name {name} --network none --label {LABEL} {engine.image} {script}")
+            writing = engine.time(
+                f"run -d --name {name} --network none {_WHOLE_LOG} --label {LABEL} {engine.image} {script}"
+            )
             writing += engine.time(f"wait {name}")
             reading = engine.time(f"logs {name}")
+            grown = _held(engine) - held
         finally:
             engine.remove(name)
-        return {"written": megabytes / writing * 1000, "read": megabytes / reading * 1000}
+        values = {"written": megabytes / writing * 1000, "read": megabytes / reading * 1000}
+        return values | ({"growth": grown} if held else {})
+
+
+def _held(engine: Engine) -> float:
+    """Megabytes of the daemon; 0 where there is none."""
+    pid = engine.daemon_pid()
+    return processes.holding([pid]).resident if pid else 0
 
 
 class Follow(Case):
@@ -118,17 +139,26 @@ class Throughput(_InContainer):
 
 class Copy(_InContainer):
     name = "cp"
-    title = "cp of one file of 64 MB, out of and into a running container"
-    metrics = (Metric("out", "MB/s", "more"), Metric("in", "MB/s", "more"))
+    title = (
+        "cp of one file of 1 GB (64 MB in the main run), out of and into a running container; "
+        "by how much the daemon has grown afterwards"
+    )
+    metrics = (
+        *(Metric(way, "MB/s", "more", (Target(0.7, "docker", "3"),)) for way in ("out", "in")),
+        Metric("growth", "MB"),
+    )
 
     def sample(self, engine: Engine, here: Surroundings) -> dict[str, float]:
-        megabytes = here.scale.pick(1, 64, 64)
+        megabytes = here.scale.pick(1, 64, 1024)
+        held = _held(engine)
         container, local = self._containers[engine.name], f"{engine.shell.directory}/cp"
         engine.shell.run(f"head -c {megabytes << 20} /dev/zero >{local}")
         into = engine.time(f"cp {local} {container}:/data/file")
         out = engine.time(f"cp {container}:/data/file {local}")
+        grown = _held(engine) - held
         engine.shell.run(f"rm {local}")
-        return {"out": megabytes / out * 1000, "in": megabytes / into * 1000}
+        engine.run(f"exec {container} rm /data/file")
+        return {"out": megabytes / out * 1000, "in": megabytes / into * 1000} | ({"growth": grown} if held else {})
 
 
 CASES = (Logs(), Follow(), Throughput(), Copy())

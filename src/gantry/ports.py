@@ -432,6 +432,10 @@ class Runtime(Protocol):
         """Start a further process; attach to it by (container_id, exec_id)."""
         ...
 
+    async def check_user(self, container_id: str, user: str) -> None:
+        """InvalidArgument where `user[:group]` names somebody whom the running container does not know."""
+        ...
+
     async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
         """Send a signal; NotFound or Conflict where the process has ended."""
         ...
@@ -519,6 +523,10 @@ class TaskFacts(Protocol):
 
     def ids(self) -> list[str]:
         """Every container of which something is left on this machine, also from an earlier daemon."""
+        ...
+
+    def apparmor_profile(self, config: HostConfig) -> str:
+        """The profile that confines such a container; "" where the kernel does not confine by profiles."""
         ...
 
 

@@ -115,6 +115,9 @@ class Room:
             method, path, data=data, params=params, headers=headers, skip_auto_headers=["Content-Type"]
         ) as response:
             text = await response.text()
+            if text:
+                assert response.headers["Content-Type"] == "application/json"  # clients compare it; no charset
+                assert text.endswith("\n")
             return response.status, json.loads(text) if text else None
 
     async def refused(self, method: str, path: str, body: Any = None, **filters: list[str]) -> tuple[int, str]:

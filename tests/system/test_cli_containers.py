@@ -195,6 +195,9 @@ class TestExec:
         assert cli.out("exec", "-e", "A=1", "-w", "/tmp", "-u", "5", running, "sh", "-c", "echo $A; pwd; id -u") == (
             "1\n/tmp\n5"
         )
+        refused = cli.run("exec", "-u", "nobody-here", running, "true", check=False)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "unable to find user nobody-here: no matching entries in passwd file" in refused.stderr
         cli.run("exec", "-d", running, "touch", "/made")
         _until(lambda: cli.run("exec", running, "test", "-e", "/made", check=False).returncode == 0)
 

@@ -22,6 +22,12 @@ def test_default_and_unconfined(client: Client) -> None:
     assert seen == f"{apparmor.DEFAULT} (enforce)"
     for options in (("--security-opt", "apparmor=unconfined"), ("--privileged",)):
         assert client.out("run", "--rm", *options, "busybox", "sh", "-c", _CURRENT) == "unconfined"
+    for options, profile in (
+        ((), apparmor.DEFAULT), (("--security-opt", "apparmor=unconfined"), "unconfined"), (("--privileged",), "unconfined"),
+    ):  # fmt: skip
+        made = client.out("create", *options, "busybox", "true")
+        assert client.out("inspect", "-f", "{{.AppArmorProfile}}", made) == profile
+        client.run("rm", made)
     assert "name=apparmor" in client.out("info", "--format", "{{.SecurityOptions}}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.query import boolean
 from gantry.api.routing import Route, api_version
 from gantry.api.stream import MULTIPLEXED, RAW, frame, hijack
@@ -171,7 +172,7 @@ class _Handlers:
             await asyncio.sleep(_SAMPLE_INTERVAL)
         if not stream:
             sample = _after(before, await self._sample(self._containers.get(container.id)))
-            return web.Response(body=msgspec.json.encode(sample) + b"\n", content_type="application/json")
+            return json_answer(sample)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         with contextlib.suppress(ConnectionResetError):

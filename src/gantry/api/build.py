@@ -6,6 +6,7 @@ from time import monotonic
 import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.query import boolean, filters, integer, json_body
 from gantry.api.routing import Route
 from gantry.api.stream import JSONStream
@@ -49,7 +50,7 @@ class _Handlers:
             raise Unavailable("too many builds that have left secrets have not begun")
         key = new_id()
         self._secrets[key] = now + _SECRETS_SECONDS, values
-        return web.json_response({"ID": key}, status=201)
+        return json_answer({"ID": key}, status=201)
 
     def _take_secrets(self, key: str) -> dict[str, bytes]:
         until, values = self._secrets.pop(key, (0.0, {}))
@@ -79,7 +80,7 @@ class _Handlers:
         if call != "check":
             raise InvalidArgument(f'unsupported call "{call[:64]}": it is check')
         report, name, source = await self._builder.check(options, request.content.readany)
-        return web.json_response(wire.check_body(report.findings, name, source, failing=report.failing))
+        return json_answer(wire.check_body(report.findings, name, source, failing=report.failing))
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         wanted = filters(request)
@@ -89,7 +90,7 @@ class _Handlers:
         for text in (*wanted.get("until", ()), *wanted.get("unused-for", ())):
             unused = max(unused, _seconds(text))
         keys, reclaimed = await self._builder.prune(unused_for=int(unused), keys=wanted.get("id", ()))
-        return web.json_response(wire.prune_body(keys, reclaimed))
+        return json_answer(wire.prune_body(keys, reclaimed))
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """A build ends with its connection here; BuildKit's builds alone are cancelled by name."""

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from gantry.api import attach
+from gantry.api.answers import json_answer
 from gantry.api.filters import ContainerFilter, prune_filter
 from gantry.api.query import boolean, filters, integer, json_body
 from gantry.api.routing import Route, api_version
@@ -61,7 +62,7 @@ class _Handlers:
         container, warnings = await self._containers.create(
             request.query.get("name", ""), asked.config, asked.host, asked.endpoints, platform
         )
-        return _json({"Id": container.id, "Warnings": [*asked.warnings, *warnings]}, status=201)
+        return json_answer({"Id": container.id, "Warnings": [*asked.warnings, *warnings]}, status=201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
         wanted = filters(request)
@@ -78,12 +79,12 @@ class _Handlers:
             )
             if 0 < limit <= len(answer):
                 break
-        return _json(answer)
+        return json_answer(answer)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         container = self._get(request)
         size = await self._containers.size(container) if boolean(request, "size") else None
-        return _json(
+        return json_answer(
             wire.inspect(
                 container,
                 self._life.endpoints.get(container.id, {}),
@@ -92,6 +93,7 @@ class _Handlers:
                 size,
                 directory=str(self._containers.directory(container)),
                 graph=await self._containers.graph(container),
+                apparmor=self._containers.apparmor_profile(container),
             )
         )
 
@@ -131,7 +133,7 @@ class _Handlers:
     async def update(self, request: web.Request) -> web.StreamResponse:
         asked = decode_host(plain_object(await json_body(request) or b"{}", "container.UpdateConfig"))
         warnings = await self._containers.update(self._get(request), asked)
-        return _json({"Warnings": warnings or None})
+        return json_answer({"Warnings": warnings or None})
 
     async def resize(self, request: web.Request) -> web.StreamResponse:
         height, width = size_of(request)
@@ -161,11 +163,11 @@ class _Handlers:
 
     async def top(self, request: web.Request) -> web.StreamResponse:
         titles, rows = await self._containers.top(self._get(request), request.query.get("ps_args", ""))
-        return _json({"Titles": titles, "Processes": rows})
+        return json_answer({"Titles": titles, "Processes": rows})
 
     async def changes(self, request: web.Request) -> web.StreamResponse:
         found = await self._containers.changes(self._get(request))
-        return _json([{"Path": path, "Kind": kind} for kind, path in found] or None)
+        return json_answer([{"Path": path, "Kind": kind} for kind, path in found] or None)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         if boolean(request, "link"):
@@ -180,7 +182,7 @@ class _Handlers:
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         removed, freed = await self._containers.prune(prune_filter(filters(request)))
-        return _json({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
+        return json_answer({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 
     async def commit(self, request: web.Request) -> web.StreamResponse:
         container = self._containers.get(request.query.get("container", ""))
@@ -201,7 +203,7 @@ class _Handlers:
             comment=request.query.get("comment", ""),
             pause=boolean(request, "pause", True),
         )
-        return _json({"Id": image.id}, status=201)
+        return json_answer({"Id": image.id}, status=201)
 
 
 @contextlib.contextmanager
@@ -211,11 +213,6 @@ def _named(what: str, request: web.Request) -> Iterator[None]:
         yield
     except (InvalidArgument, NotFound, Conflict) as error:
         raise type(error)(f"{what}: {request.match_info['id']}: {error.message}") from error
-
-
-def _json(document: Any, *, status: int = 200) -> web.Response:
-    body = msgspec.json.encode(document) + b"\n"
-    return web.Response(status=status, body=body, content_type="application/json")
 
 
 def size_of(request: web.Request) -> tuple[int, int]:

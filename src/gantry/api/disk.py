@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.query import boolean
 from gantry.api.routing import Route, api_version
-from gantry.api.system import answer
 from gantry.build.builder import Builder
 from gantry.build.cache import CacheRecord
 from gantry.engine.disk import Disk, DiskUsage
@@ -26,7 +26,7 @@ def routes(disk: Disk, builder: Builder) -> list[Route]:
                 raise InvalidArgument(f"unknown object type: {kind}")
         version = api_version(request)
         found = await disk.usage()
-        return answer(
+        return json_answer(
             wire.usage(
                 kinds,
                 version,

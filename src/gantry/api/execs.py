@@ -1,10 +1,9 @@
 """The `/exec` operations of the Engine API."""
 
-from typing import Any
-
 import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.attach import stream_type
 from gantry.api.containers import size_of
 from gantry.api.query import json_body
@@ -51,8 +50,8 @@ class _Handlers:
         body = await json_body(request)
         asked = convert(plain_object(body), ExecOptions, "ExecOptions") if body.strip() else ExecOptions()
         fields = msgspec.structs.asdict(asked)
-        made = self._execs.create(request.match_info["id"], ExecRequest(**fields))
-        return _json({"Id": made.id}, status=201)
+        made = await self._execs.create(request.match_info["id"], ExecRequest(**fields))
+        return json_answer({"Id": made.id}, status=201)
 
     async def start(self, request: web.Request) -> web.StreamResponse:
         made = self._execs.get(request.match_info["id"])
@@ -100,7 +99,7 @@ class _Handlers:
         return web.Response(status=200)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        return _json(_encode(self._execs.get(request.match_info["id"])))
+        return json_answer(_encode(self._execs.get(request.match_info["id"])))
 
 
 def _encode(made: Exec) -> dict[str, object]:
@@ -124,7 +123,3 @@ def _encode(made: Exec) -> dict[str, object]:
         "DetachKeys": asked.detach_keys,
         "Pid": made.pid,
     }
-
-
-def _json(document: Any, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json")

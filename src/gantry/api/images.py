@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.archive import written
 from gantry.api.image_filters import ImageFilter, PruneFilter
 from gantry.api.query import boolean, filters
@@ -64,7 +65,7 @@ class _Handlers:
             users = len(self._images.containers_using(image.id)) if shared else -1
             found_manifests = await self._images.manifests(image) if manifests else None
             answer.append(wire.summary(shown, users, shared.get(image.id, -1), version, manifests=found_manifests))
-        return web.json_response(answer)
+        return json_answer(answer)
 
     async def _shared(self, images: Sequence[Image]) -> dict[str, int]:
         """The bytes of each image's layers that other images have too."""
@@ -83,11 +84,11 @@ class _Handlers:
         version = api_version(request)
         wanted = boolean(request, "manifests") and version >= (1, 48)
         manifests = await self._images.manifests(image) if wanted else None
-        return web.json_response(wire.inspect(image, version, manifests=manifests))
+        return json_answer(wire.inspect(image, version, manifests=manifests))
 
     async def history(self, request: web.Request) -> web.StreamResponse:
         image = await self._images.get(request.match_info["name"], platform(request))
-        return web.json_response(wire.history(await self._images.history(image)))
+        return json_answer(wire.history(await self._images.history(image)))
 
     async def save(self, request: web.Request) -> web.StreamResponse:
         names = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
@@ -112,12 +113,12 @@ class _Handlers:
         answer = await self._images.remove(
             request.match_info["name"], force=boolean(request, "force"), prune=not boolean(request, "noprune")
         )
-        return web.json_response(answer)
+        return json_answer(answer)
 
     async def prune(self, request: web.Request) -> web.StreamResponse:
         kept = PruneFilter(filters(request))
         deleted, freed = await self._images.prune(dangling=kept.dangling, keep=kept)
-        return web.json_response({"ImagesDeleted": deleted or None, "SpaceReclaimed": freed})
+        return json_answer({"ImagesDeleted": deleted or None, "SpaceReclaimed": freed})
 
     async def load(self, request: web.Request) -> web.StreamResponse:
         stream = JSONStream(request)

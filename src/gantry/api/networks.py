@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.query import filters, json_body
 from gantry.api.routing import Route, api_version
 from gantry.engine.networks import NetworkCases
@@ -51,7 +52,7 @@ class _Handlers:
             unused = not network.predefined and not await self._networks.users(network)
             if dangling is None or dangling == unused:
                 shown.append(wire.network(network, api_version(request)))
-        return web.json_response(shown)
+        return json_answer(shown)
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["id"]
@@ -66,7 +67,7 @@ class _Handlers:
         document = wire.network(network, api_version(request))
         users = await self._networks.users(network)
         document["Containers"] = wire.containers((user.name, user.endpoint) for user in users)
-        return web.json_response(document)
+        return json_answer(document)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         asked = decode(await json_body(request) or b"{}", wire.NetworkCreate)
@@ -87,7 +88,7 @@ class _Handlers:
                 labels=asked.labels,
             )
         )
-        return web.json_response({"Id": network.id, "Warning": ""}, status=201)
+        return json_answer({"Id": network.id, "Warning": ""}, status=201)
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         await self._networks.remove(request.match_info["id"])
@@ -112,7 +113,7 @@ class _Handlers:
             created = timestamp.parse_rfc3339(network.created)
             return not labels_match(network.labels, wanted) or bool(until and created > until)
 
-        return web.json_response({"NetworksDeleted": await self._networks.prune(keep) or None})
+        return json_answer({"NetworksDeleted": await self._networks.prune(keep) or None})
 
 
 def _check_keys(wanted: dict[str, list[str]], known: frozenset[str]) -> None:

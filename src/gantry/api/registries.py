@@ -3,6 +3,7 @@
 import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.images import platform, registry_auth
 from gantry.api.query import body, filters
 from gantry.api.routing import Route, api_version
@@ -35,7 +36,7 @@ class _Handlers:
     async def auth(self, request: web.Request) -> web.StreamResponse:
         text = (await body(request, _AUTH_LIMIT)).decode("utf-8", "replace")
         token = await self._distribution.login(text)
-        return web.json_response({"Status": "Login Succeeded", "IdentityToken": token})
+        return json_answer({"Status": "Login Succeeded", "IdentityToken": token})
 
     async def search(self, request: web.Request) -> web.StreamResponse:
         text = request.query.get("limit", "")
@@ -45,7 +46,7 @@ class _Handlers:
             raise InvalidArgument(f'strconv.Atoi: parsing "{text}": invalid syntax') from None
         wanted = wire.SearchFilter(filters(request))
         found = await self._distribution.search(request.query.get("term", ""), registry_auth(request), limit)
-        return web.json_response([result for each in found if wanted(result := wire.search_result(each))])
+        return json_answer([result for each in found if wanted(result := wire.search_result(each))])
 
     async def push(self, request: web.Request) -> web.StreamResponse:
         name, tag = request.match_info["name"], request.query.get("tag", "")
@@ -61,4 +62,4 @@ class _Handlers:
     async def inspect(self, request: web.Request) -> web.StreamResponse:
         reference = Reference.parse(request.match_info["name"])
         descriptor, platforms = await self._distribution.inspect(reference, registry_auth(request))
-        return web.json_response({"Descriptor": msgspec.to_builtins(descriptor), "Platforms": platforms})
+        return json_answer({"Descriptor": msgspec.to_builtins(descriptor), "Platforms": platforms})

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from gantry import __version__
+from gantry.api.answers import json_answer
 from gantry.api.event_filter import EventFilter
 from gantry.api.query import filters
 from gantry.api.routing import Route, api_version
@@ -41,11 +42,6 @@ def routes(system: System, events: Events, log_drivers: tuple[str, ...] = ("json
     ]
 
 
-def answer(document: Any) -> web.Response:
-    """A JSON answer, with the newline that Docker writes."""
-    return web.Response(body=msgspec.json.encode(document) + b"\n", content_type="application/json")
-
-
 class _Handlers:
     def __init__(self, system: System, events: Events, log_drivers: tuple[str, ...]) -> None:
         self._system = system
@@ -59,16 +55,16 @@ class _Handlers:
     async def version(self, _: web.Request) -> web.Response:
         host = self._system.host
         components = [(part.name, part.version, part.details) for part in await self._system.components()]
-        return answer(wire.version(host.architecture, host.kernel_version, components))
+        return json_answer(wire.version(host.architecture, host.kernel_version, components))
 
     async def info(self, request: web.Request) -> web.Response:
-        return answer(_info(await self._system.info(), self._log_drivers, api_version(request)))
+        return json_answer(_info(await self._system.info(), self._log_drivers, api_version(request)))
 
     async def auth(self, _: web.Request) -> web.Response:
         raise Unsupported("login is not supported: this daemon has no registry client yet")
 
     async def traces(self, _: web.Request) -> web.Response:
-        return answer(
+        return json_answer(
             [
                 wire.trace(
                     found.name,
@@ -80,7 +76,7 @@ class _Handlers:
         )
 
     async def check(self, _: web.Request) -> web.Response:
-        return answer({"parts": await self._system.check()})
+        return json_answer({"parts": await self._system.check()})
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         since, until = _moment(request, "since"), _moment(request, "until")

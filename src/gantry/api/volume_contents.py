@@ -8,13 +8,12 @@
 | `POST /_gantry/volumes/{name}/clone?name=NEW` | 201 and the new volume; 409 where NEW is taken |
 """
 
-import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.archive import received, written
 from gantry.api.routing import Route
 from gantry.engine.volume_contents import VolumeTransfers
-from gantry.model.volume import Volume
 from gantry.wire import volumes as wire
 
 
@@ -34,7 +33,7 @@ class _Handlers:
 
     async def rename(self, request: web.Request) -> web.StreamResponse:
         volume = await self._transfers.rename(request.match_info["name"], request.query.get("name", ""))
-        return _answer(volume, 200)
+        return json_answer(wire.volume(volume))
 
     async def export(self, request: web.Request) -> web.StreamResponse:
         async with self._transfers.directory(request.match_info["name"]) as directory:
@@ -48,12 +47,8 @@ class _Handlers:
     async def load(self, request: web.Request) -> web.StreamResponse:
         async with received(request) as stream:
             volume = await self._transfers.load(request.match_info["name"], stream)
-        return _answer(volume, 201)
+        return json_answer(wire.volume(volume), status=201)
 
     async def clone(self, request: web.Request) -> web.StreamResponse:
         volume = await self._transfers.clone(request.match_info["name"], request.query.get("name", ""))
-        return _answer(volume, 201)
-
-
-def _answer(volume: Volume, status: int) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(wire.volume(volume)), content_type="application/json")
+        return json_answer(wire.volume(volume), status=201)

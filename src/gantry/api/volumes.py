@@ -1,11 +1,10 @@
 """The `/volumes` operations of the Engine API."""
 
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
+from gantry.api.answers import json_answer
 from gantry.api.networks import labels_match, named
 from gantry.api.query import boolean, filters, json_body
 from gantry.api.routing import Route, api_version
@@ -45,15 +44,15 @@ class _Handlers:
             raise InvalidArgument(f"error reading volume filters: {error.message}") from None
         matches = _list_filter(wanted, self._volumes)
         shown = [wire.volume(volume) for volume in await self._volumes.list() if matches(volume)]
-        return _json({"Volumes": shown, "Warnings": None})
+        return json_answer({"Volumes": shown, "Warnings": None})
 
     async def inspect(self, request: web.Request) -> web.StreamResponse:
-        return _json(wire.volume(await self._volumes.get(request.match_info["name"])))
+        return json_answer(wire.volume(await self._volumes.get(request.match_info["name"])))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         asked = decode(await json_body(request) or b"{}", wire.VolumeCreate, "volume.CreateOptions")
         volume = await self._volumes.create(asked.name, asked.driver, asked.driver_opts, asked.labels)
-        return _json(wire.volume(volume), status=201)
+        return json_answer(wire.volume(volume), status=201)
 
     async def update(self, _: web.Request) -> web.StreamResponse:
         raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
@@ -71,11 +70,7 @@ class _Handlers:
             return not labels_match(volume.labels, wanted) or not (everything or volume.anonymous)
 
         pruned = await self._volumes.prune(keep)
-        return _json({"VolumesDeleted": pruned.names, "SpaceReclaimed": pruned.size})
-
-
-def _json(document: Any, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(document) + b"\n", content_type="application/json")
+        return json_answer({"VolumesDeleted": pruned.names, "SpaceReclaimed": pruned.size})
 
 
 def _list_filter(wanted: dict[str, list[str]], volumes: VolumeCases) -> Callable[[Volume], bool]:

@@ -89,6 +89,10 @@ class Containers:
                     found[_GRAPH[name]] = value
         return found
 
+    def apparmor_profile(self, container: Container) -> str:
+        """The AppArmor profile that confines the container; "" where none does."""
+        return self._facts.apparmor_profile(container.host_config)
+
     async def create(
         self,
         name: str,

@@ -48,6 +48,8 @@ class Exec(msgspec.Struct):
     exit_code: int | None = None
     pid: int = 0
     started: bool = False
+    watch: asyncio.Task[None] | None = None
+    """Ends when the process has ended and its event is told."""
 
 
 class Execs:
@@ -74,7 +76,7 @@ class Execs:
         """The execs of a container that have not ended."""
         return [e.id for e in self._execs.values() if e.container_id == container_id and e.exit_code is None]
 
-    def create(self, name: str, request: ExecRequest) -> Exec:
+    async def create(self, name: str, request: ExecRequest) -> Exec:
         """Raises InvalidArgument, NotFound and Conflict."""
         if not request.cmd:
             raise InvalidArgument("No exec command specified")
@@ -82,6 +84,8 @@ class Execs:
         if request.detach_keys:
             parse_keys(request.detach_keys)
         merge_env([], request.env or [])
+        if request.user:
+            await self._runtime.check_user(container.id, request.user)
         made = Exec(new_id(), container.id, request)
         ended = [e.id for e in self._execs.values() if e.exit_code is not None]
         for old in ended[: max(0, len(ended) - KEPT)]:
@@ -115,7 +119,7 @@ class Execs:
             made.exit_code = _exit_code_of(error.message) if isinstance(error, GantryError) else 126
             raise
         self._lifecycle.publish(container, f"exec_start: {_command(request.cmd)}", execID=made.id)
-        self._owner.spawn(self._watch(container, made), name=f"exec {made.id[:12]}")
+        made.watch = self._owner.spawn(self._watch(container, made), name=f"exec {made.id[:12]}")
         return stream
 
     async def _watch(self, container: Container, made: Exec) -> None:
@@ -141,7 +145,7 @@ class Execs:
 
         Raises TimeoutError after `seconds`, when it has been killed, and GantryError where it cannot be started.
         """
-        made = self.create(container.id, request)
+        made = await self.create(container.id, request)
         try:
             async with asyncio.timeout(seconds):
                 stream = await self.start(made, detach=False)
@@ -151,7 +155,8 @@ class Execs:
                         output += data[: limit - len(output)]
                 finally:
                     await stream.close()
-                await self.settled(made)
+                assert made.watch is not None
+                await asyncio.shield(made.watch)  # what the caller tells of the result comes after the end's own event
         except TimeoutError:
             with suppress(GantryError):  # it ended just now
                 await self._runtime.kill(container.id, int(signal.SIGKILL), made.id)

@@ -46,6 +46,16 @@ def enabled() -> bool:
         return False
 
 
+def profile(asked: str, default: str | None, *, privileged: bool) -> str:
+    """The profile of a container that asks for `asked` ("" for none); "" where the kernel does not confine.
+
+    `default` is what `HostFacts.apparmor` says. A privileged container is unconfined unless it asks otherwise.
+    """
+    if default is None:
+        return ""
+    return asked or (UNCONFINED if privileged else default)
+
+
 def load_default() -> str:
     """Load the default profile where it is not loaded yet (blocking); its name, or "" where that cannot be done."""
     if not enabled():

@@ -26,7 +26,8 @@ from gantry.model.instance import Instance
 from gantry.model.kernel import KernelLimits
 from gantry.model.task import ExecSpec, ExitStatus, TaskSpec, TaskState
 from gantry.ports import RuntimeInfo
-from gantry.runtime import cdi, conmon, devices, facts, inside, messages, prepare, probe, resources, stats
+from gantry.runtime import apparmor, cdi, conmon, devices, facts, inside, messages, prepare, probe, resources, stats
+from gantry.runtime import users as container_users
 from gantry.runtime.bundle import Bundle, Bundles, Intent, Run, boot_id, find_conmon
 from gantry.runtime.conmon import RuntimeFailed
 from gantry.runtime.launcher import Launcher
@@ -174,6 +175,10 @@ class RuntimeManager:
         self._launcher.separate(self._owner, run.conmon)
         return TaskState("running", run.pid)
 
+    async def check_user(self, container_id: str, user: str) -> None:
+        task = await self._get(container_id)
+        await run_blocking(container_users.resolve, task.bundle.rootfs, user)
+
     async def kill(self, container_id: str, signal: int, exec_id: str = "") -> None:
         unit = await self._unit(container_id, exec_id)
         try:
@@ -239,6 +244,10 @@ class RuntimeManager:
             raise Conflict(f"container {container_id} is not running") from None
 
     # ---------------------------------------------------------------------------------------- TaskFacts
+
+    def apparmor_profile(self, config: HostConfig) -> str:
+        asked = parse_security_options(config.security_opt or ()).apparmor
+        return apparmor.profile(asked, self._launcher.host.apparmor, privileged=config.privileged)
 
     async def pids(self, container_id: str) -> list[int]:
         task = await self._get(container_id)

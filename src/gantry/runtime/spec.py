@@ -50,10 +50,9 @@ def build(spec: TaskSpec, resolved: Resolved) -> dict[str, Any]:
     process["oomScoreAdj"] = config.oom_score_adj
     if limits := _rlimits(config, facts):
         process["rlimits"] = limits
-    if facts.apparmor is not None:
-        profile = security.apparmor or ("" if config.privileged else facts.apparmor)
-        if profile not in ("", apparmor.UNCONFINED):
-            process["apparmorProfile"] = profile
+    profile = apparmor.profile(security.apparmor, facts.apparmor, privileged=config.privileged)
+    if profile not in ("", apparmor.UNCONFINED):
+        process["apparmorProfile"] = profile
     document: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "process": process,

@@ -241,8 +241,12 @@ def inspect(
     *,
     directory: str,
     graph: Mapping[str, str],
+    apparmor: str = "",
 ) -> dict[str, Any]:
-    """`GET /containers/{id}/json`; `directory` is the container's own, `graph` tells of its snapshot's."""
+    """`GET /containers/{id}/json`; `directory` is the container's own, `graph` tells of its snapshot's.
+
+    `apparmor` is the profile that confines it.
+    """
     config: dict[str, Any] = msgspec.to_builtins(container.config)
     config["Image"] = container.image_ref
     for name in _OMITTED_CONFIG:
@@ -265,7 +269,7 @@ def inspect(
         "Platform": container.platform,
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": apparmor,
         "ExecIDs": exec_ids or None,
         "HostConfig": _host_config(container.host_config),
         "GraphDriver": {"Name": container.driver, "Data": dict(graph)},

@@ -21,6 +21,7 @@ from gantry.engine.images import Images
 from gantry.model.container import ContainerConfig
 from gantry.model.image import HistoryEntry
 from gantry.model.platform import Platform
+from gantry.oci import documents
 from gantry.oci.zstandard import zstd
 from gantry.store.content import BlobStore
 from gantry.store.layers import OverlayLayers
@@ -598,6 +599,17 @@ async def test_intermediate_images(call: Call, room: Room) -> None:
     assert answer == [{"Untagged": "built:1"}, {"Deleted": made[2]}]
     assert await call("DELETE", f"/images/{made[1]}") == [{"Deleted": made[1]}, {"Deleted": made[0]}]
     assert room.is_empty()
+
+
+async def test_new_documents_say_what_they_are(call: Call, room: Room) -> None:
+    """OCI 1.1: `mediaType` in the manifests that we make and in the layout's index."""
+    image = (await call("POST", "/images/create", BASE, fromSrc="-", repo="made"))[-1]["status"]
+    manifest = json.loads(room.content.read(image, 1 << 20))
+    assert manifest["mediaType"] == documents.OCI_MANIFEST
+    assert manifest["config"]["mediaType"] == documents.OCI_CONFIG
+    index = json.loads((room.root / "content/index.json").read_bytes())
+    assert index["mediaType"] == documents.OCI_INDEX
+    assert [part["digest"] for part in index["manifests"]] == [image]
 
 
 async def test_the_same_content_is_the_same_image(room: Room) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import tarfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -217,20 +218,23 @@ async def test_an_upload_goes_on_where_it_broke_off(
     registry.mounts = False
 
     async def busy(request: web.Request) -> web.StreamResponse:
+        await request.read()
         return web.Response(status=503)
 
     async def hang_up(request: web.Request) -> web.StreamResponse:
+        await request.content.readany()
         assert request.transport is not None
-        request.transport.close()
+        request.transport.abort()
         return web.Response()
 
-    count = [0]
+    count: Counter[str] = Counter()  # per upload: configuration and layer go at the same time
 
     async def sometimes(request: web.Request) -> web.StreamResponse | None:
         if request.method != "PATCH":
             return None
-        count[0] += 1
-        return await (busy if count[0] % 4 == 0 else hang_up)(request) if count[0] % 2 == 0 else None
+        count[request.path] += 1
+        number = count[request.path]
+        return await (busy if number % 4 == 0 else hang_up)(request) if number % 2 == 0 else None
 
     registry.faults.append(sometimes)
     messages = await pushed(call, address(server, "to"), "v1")

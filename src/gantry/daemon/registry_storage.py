@@ -9,7 +9,7 @@ import msgspec
 from gantry.errors import Internal, NotFound, Unavailable
 from gantry.registry.server.config import S3, Filesystem, Storage
 from gantry.registry.server.depot import Depot
-from gantry.registry.server.filesystem import FileRecords
+from gantry.registry.server.filesystem import FileRecords, make_young
 from gantry.registry.server.storage import Blobs, Records
 from gantry.store.content import BlobStore
 
@@ -40,14 +40,14 @@ class FileBlobs(BlobStore):
         try:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            os.utime(path)
+            make_young(path)
             path.rename(target)
         except OSError as error:
             raise Internal(f"write {target}: {(error.strerror or str(error)).lower()}") from error
 
     def renew(self, digest: str) -> None:
         try:
-            os.utime(self.path(digest))
+            make_young(self.path(digest))
         except FileNotFoundError:
             raise NotFound(f"content digest {digest}: not found") from None
 

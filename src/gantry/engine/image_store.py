@@ -127,7 +127,7 @@ class ImageStore:
             named.append(self._descriptor(image_id, {_REF_NAME: name}))
         tagged = set(self._tags.values())
         named += [self._descriptor(image_id, None) for image_id in sorted(self._records) if image_id not in tagged]
-        self.content.publish_index(documents.encode(documents.Index(2, named)))
+        self.content.publish_index(documents.index_of(named))
 
     def _descriptor(self, image_id: str, annotations: dict[str, str] | None) -> Descriptor:
         try:

@@ -199,12 +199,11 @@ class Images:
             for layer in layers:
                 self._content.stat(layer.digest)
             data = documents.encode(document)
-            manifest = documents.Manifest(
-                2,
+            manifest = documents.manifest_of(
                 Descriptor(documents.OCI_CONFIG, self.store.write(data), len(data)),
                 [Descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
             )
-            image_id = self.store.write(documents.encode(manifest))
+            image_id = self.store.write(manifest)
             self.store.register(image_id, documents.OCI_MANIFEST, parent=parent, references=[name] if name else [])
         return self.store.view(image_id)
 

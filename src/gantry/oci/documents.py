@@ -47,14 +47,14 @@ class Manifest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     schema_version: int
     config: Descriptor
     layers: list[Descriptor]
-    media_type: str = OCI_MANIFEST
+    media_type: str = ""
     annotations: dict[str, str] | None = None
 
 
 class Index(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     schema_version: int
     manifests: list[Descriptor]
-    media_type: str = OCI_INDEX
+    media_type: str = ""
     annotations: dict[str, str] | None = None
 
 
@@ -76,6 +76,16 @@ class ImageConfig(msgspec.Struct, frozen=True):
     config: ContainerConfig | None = None
     rootfs: RootFS = msgspec.field(default_factory=lambda: RootFS([]))
     history: list[HistoryEntry] | None = None
+
+
+def manifest_of(config: Descriptor, layers: list[Descriptor]) -> bytes:
+    """A new image's manifest; it says what it is (OCI 1.1: `mediaType` SHOULD be there)."""
+    return encode(Manifest(2, config, layers, OCI_MANIFEST))
+
+
+def index_of(manifests: list[Descriptor]) -> bytes:
+    """A new index; it says what it is, as `manifest_of`."""
+    return encode(Index(2, manifests, OCI_INDEX))
 
 
 def decode_manifest(data: bytes) -> Manifest:

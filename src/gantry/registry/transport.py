@@ -167,7 +167,9 @@ class Channel:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Broken(f'{method.capitalize()} "{url}": {_plain(error)}') from error
         finally:
-            response.close() if not response.content.at_eof() else response.release()
+            # Who refuses a body has perhaps not read it to its end: nothing else goes over that connection.
+            refused = body is not None and response.status not in expect
+            response.close() if refused or not response.content.at_eof() else response.release()
 
     async def read(self, response: aiohttp.ClientResponse, limit: int) -> bytes:
         """A whole small answer; raises InvalidArgument beyond `limit` bytes."""

@@ -30,9 +30,8 @@ class Upload:
         self._attempts = max(attempts, 1)
 
     async def run(self, channel: Channel) -> None:
-        failures, location, offset = 0, "", 0
+        failures, location, offset, before = 0, "", 0, 0
         while True:
-            before = offset
             try:
                 if not location:
                     location, offset = await self._start(channel), 0
@@ -40,7 +39,7 @@ class Upload:
                     location, offset = await self._chunk(channel, location, offset)
                 await self._finish(channel, location)
             except (Broken, Busy) as error:
-                failures = 1 if offset > before else failures + 1
+                failures, before = (1 if offset > before else failures + 1), offset
                 if failures >= self._attempts or isinstance(error, Unreachable):
                     raise
                 wait = pause(failures, error)

@@ -678,7 +678,7 @@ class VolumeUse(Protocol):
         ...
 
 
-class LogEntry(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
     """One line or part of a line; `stream` is 1 or 2, `time` nanoseconds since the epoch."""
 
     stream: int

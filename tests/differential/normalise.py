@@ -5,6 +5,7 @@ from typing import Any
 
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z| ?[+-]\d\d:?\d\d)?(?: [A-Z]{3,4})?"), "TIME"),
+    (re.compile(r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d (?:\d\d:\d\d| \d{4})\b"), "DATE"),
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
     (re.compile(r"\b(?:10|172|192)(?:\.\d{1,3}){3}(?=\b|/)"), "ADDRESS"),
     (re.compile(r"\b(?:Less than a second|About a minute|\d+ (?:second|minute|hour)s?)\b"), "DURATION"),

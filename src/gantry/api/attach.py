@@ -208,11 +208,13 @@ def _blocks(
     """The bytes of a batch: many entries in one write, frames of their own."""
     parts: list[bytes] = []
     size = 0
+    decorated = bool(times or prefix)
     for entry in batch:
         data = entry.data
-        if (times or prefix) and line_start.get(entry.stream, True):
-            data = (timestamp.rfc3339_fixed(entry.time).encode() + b" " if times else b"") + prefix + data
-        line_start[entry.stream] = entry.data.endswith(b"\n")
+        if decorated:
+            if line_start.get(entry.stream, True):
+                data = (timestamp.rfc3339_fixed(entry.time).encode() + b" " if times else b"") + prefix + data
+            line_start[entry.stream] = entry.data.endswith(b"\n")
         parts.append(frame(entry.stream, data) if framed else data)
         size += len(data)
         if size >= _WRITE:

@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import struct
 import threading
 from collections import deque
 from typing import Any, cast
@@ -16,6 +17,7 @@ from gantry.errors import GantryError, Unavailable
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 
+_FRAME = struct.Struct(">B3xI")
 _HIGH, _LOW = 256 << 10, 64 << 10  # bytes that wait for `read` before the transport is paused, resumed
 _FAREWELL = 0.5  # seconds between a client's hang-up and the end of its handler
 _PENDING_LIMIT = 1 << 16  # progress messages that a client may leave unread
@@ -23,7 +25,7 @@ _PENDING_LIMIT = 1 << 16  # progress messages that a client may leave unread
 
 def frame(stream: int, data: bytes) -> bytes:
     """One frame of a multiplexed stream: 1 stdout, 2 stderr; type, three zeros, big-endian length, data."""
-    return bytes((stream, 0, 0, 0)) + len(data).to_bytes(4, "big") + data
+    return _FRAME.pack(stream, len(data)) + data
 
 
 class TakenOver(web.StreamResponse):

@@ -53,22 +53,39 @@ class Frames:
         self._left = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Raises ProtocolError for a stream number that does not exist."""
+        """What neighbouring frames of one stream carry comes as one piece: a log has a frame for each line.
+
+        Raises ProtocolError for a stream number that does not exist.
+        """
         if not self._framed:
             yield 1, data
             return
-        while data:
-            if self._left:
-                block, data = data[: self._left], data[self._left :]
-                self._left -= len(block)
-                yield self._number, block
+        pieces: list[bytes] = []
+        owner = 0
+        position, end = 0, len(data)
+        while position < end:
+            if not self._left:
+                stop = position + 8 - len(self._head)
+                self._head += data[position:stop]
+                position = stop
+                if len(self._head) == 8:
+                    self._begin(self._head)
+                    self._head = b""
                 continue
-            need = 8 - len(self._head)
-            self._head, data = self._head + data[:need], data[need:]
-            if len(self._head) == 8:
-                self._number = self._head[0]
-                self._left = int.from_bytes(self._head[4:], "big")
-                if self._number > 3:
-                    raise ProtocolError(f"Unrecognized stream: {self._number}")
-                self._number = self._number or 1
-                self._head = b""
+            if self._number != owner:
+                if pieces:
+                    yield owner, b"".join(pieces)
+                    pieces.clear()
+                owner = self._number
+                if owner > 3:
+                    raise ProtocolError(f"Unrecognized stream: {owner}")
+            stop = min(position + self._left, end)
+            pieces.append(data[position:stop])
+            self._left -= stop - position
+            position = stop
+        if pieces:
+            yield owner, b"".join(pieces)
+
+    def _begin(self, head: bytes) -> None:
+        self._number = head[0] or 1
+        self._left = int.from_bytes(head[4:], "big")

@@ -24,7 +24,7 @@ class Parser:
         self._parts: dict[int, list[bytes]] = {1: [], 2: []}
         self._sizes = {1: 0, 2: 0}
         self._times = {1: 0, 2: 0}
-        self._second = b""
+        self._second = self._zone = b""
         self._second_value = 0
 
     @property
@@ -32,28 +32,32 @@ class Parser:
         """Whether parts of an unfinished line are held."""
         return any(self._parts.values())
 
-    def feed(self, lines: Iterable[bytes]) -> Iterator[LogEntry]:
+    def feed(self, lines: Iterable[bytes]) -> list[LogEntry]:
         """Entries of complete file lines (without their newline); what is no entry is left out."""
+        # Some millions of lines come through here when a large log is read: each operation in the loop counts.
+        entries: list[LogEntry] = []
+        all_parts = self._parts
         for line in lines:
-            fields = line.split(b" ", 3)
-            if len(fields) < 4 or (stream := _STREAMS.get(fields[1])) is None:
+            try:
+                moment, name, kind, data = line.split(b" ", 3)
+                stream = _STREAMS[name]
+            except (ValueError, KeyError):
                 continue
-            time, data = self._time(fields[0]), fields[3]
-            if fields[2] == b"F":
-                parts = self._parts[stream]
-                if parts:
-                    parts += (data, b"\n")
-                    yield LogEntry(stream, time, b"".join(parts))
-                    parts.clear()
-                    self._sizes[stream] = 0
-                else:
-                    yield LogEntry(stream, time, data + b"\n")
-            else:
-                self._parts[stream].append(data)
+            parts = all_parts[stream]
+            if kind != b"F":
+                parts.append(data)
                 self._sizes[stream] += len(data)
-                self._times[stream] = time
+                self._times[stream] = self._time(moment)
                 if self._sizes[stream] >= LINE_LIMIT:
-                    yield self._flush(stream)
+                    entries.append(self._flush(stream))
+            elif parts:
+                parts += (data, b"\n")
+                entries.append(LogEntry(stream, self._time(moment), b"".join(parts)))
+                parts.clear()
+                self._sizes[stream] = 0
+            else:
+                entries.append(LogEntry(stream, self._time(moment), data + b"\n"))
+        return entries
 
     def end(self) -> Iterator[LogEntry]:
         """What is left when the process has ended without a newline, in order of time."""
@@ -70,12 +74,12 @@ class Parser:
     def _time(self, text: bytes) -> int:
         """Nanoseconds since the epoch of `2026-11-24T02:26:38.123456789+00:00`; 0 for anything else."""
         second, zone = text[:19], text[29:]
-        if second != self._second or zone not in (b"+00:00", b"Z"):
+        if second != self._second or zone != self._zone:
             try:
                 moment = dt.datetime.fromisoformat((second + zone).decode("ascii"))
             except ValueError:
                 return 0
-            self._second, self._second_value = second, int(moment.timestamp()) * 1_000_000_000
+            self._second, self._zone, self._second_value = second, zone, int(moment.timestamp()) * 1_000_000_000
         fraction = text[20:29]
         return self._second_value + (int(fraction) if fraction.isdigit() else 0)
 

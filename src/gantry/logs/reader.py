@@ -91,7 +91,7 @@ class Cursor:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST_LINE:
             self._rest = b""
-        return self._skipped(list(self._parser.feed(lines)))
+        return self._skipped(self._parser.feed(lines))
 
     def _skipped(self, entries: list[LogEntry]) -> list[LogEntry]:
         if not self._skip:
@@ -145,22 +145,25 @@ class Cursor:
 async def read(path: Path, query: LogQuery, ended: Ended) -> AsyncGenerator[list[LogEntry], None]:
     """Entries in batches; with `follow` until `ended` is set and all is read, or `until` has come."""
     follow = query.follow and not ended.is_set()
+    everything = query.stdout and query.stderr and not query.since and not query.until
     batches = _follow(path, query, ended) if follow else _read_all(path, query)
     try:
         async for batch in batches:
-            chosen = [
-                entry
-                for entry in batch
-                if entry.time >= query.since
-                and (not query.until or entry.time <= query.until)
-                and (query.stdout if entry.stream == 1 else query.stderr)
-            ]
+            chosen = batch if everything else [entry for entry in batch if _wanted(entry, query)]
             if chosen:
                 yield chosen
             if query.until and batch and batch[-1].time > query.until:
                 return
     finally:
         await batches.aclose()
+
+
+def _wanted(entry: LogEntry, query: LogQuery) -> bool:
+    return (
+        entry.time >= query.since
+        and (not query.until or entry.time <= query.until)
+        and (query.stdout if entry.stream == 1 else query.stderr)
+    )
 
 
 async def _read_all(path: Path, query: LogQuery) -> AsyncGenerator[list[LogEntry], None]:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -148,6 +149,52 @@ async def test_an_index_keeps_all_manifests_and_takes_the_hosts_platform(
     assert (await room.images.get(name)).manifest == mine
     assert (await room.images.get(name, Platform("linux", other))).manifest == theirs
     assert "no matching manifest for linux/riscv64" in last(await pull("multi", platform="linux/riscv64"))
+
+
+def nested(registry: FakeRegistry, name: str, inner: str, platform: dict[str, str] | None = None) -> str:
+    """An index whose only part is the index `inner`; it has the tag latest."""
+    media_type, data = registry.manifests[name, inner]
+    entry = {**descriptor(data, media_type), **({"platform": platform} if platform else {})}
+    return registry.add_index(name, "latest", {}, manifests=[entry])
+
+
+async def test_an_index_in_an_index_is_searched(
+    pull: Pull, registry: FakeRegistry, room: ImageRoom, server: TestServer, tmp_path: Path
+) -> None:
+    mine = registry.add_image("app", "", [BASE, TOP], architecture=HOST)
+    theirs = registry.add_image("app", "", [TOP], architecture="s390x")
+    inner = registry.add_index("app", "", {"linux/s390x": theirs, f"linux/{HOST}": mine})
+    top = nested(registry, "app", inner)
+    assert last(await pull("app")).startswith("Status: Downloaded newer image")
+    name = f"{server.host}:{server.port}/app:latest"
+    image = await room.images.get(name)
+    assert (image.id, image.manifest) == (top, mine)
+    assert {top, inner, mine, theirs} <= room.contents()[0]
+    room.images.collector.collect(grace=0)
+    assert {top, inner, mine, theirs} <= room.contents()[0]
+    shown = [part.descriptor.digest for part in await room.images.manifests(image)]
+    assert shown == [theirs, mine]
+    with (tmp_path / "one.tar").open("wb") as out:
+        room.images.save([name], out, Platform("linux", HOST))
+    assert "no matching manifest for linux/riscv64" in last(await pull("app", platform="linux/riscv64"))
+    # One level more is searched too, then it ends.
+    third = nested(registry, "app", top, {"os": "linux", "architecture": HOST})
+    assert last(await pull("app")).startswith("Status: Downloaded newer image")
+    assert (await room.images.get(name)).manifest == mine
+    fourth = nested(registry, "app", third)
+    assert fourth
+    assert f"no matching manifest for linux/{HOST}" in last(await pull("app"))
+
+
+async def test_a_digest_of_another_algorithm_is_refused(pull: Pull, registry: FakeRegistry, room: ImageRoom) -> None:
+    mine = registry.add_image("app", "", [BASE], architecture=HOST)
+    media_type, data = registry.manifests["app", mine]
+    digest = "sha512:" + hashlib.sha512(data).hexdigest()
+    registry.manifests["app", digest] = media_type, data
+    entry = {**descriptor(data, media_type), "digest": digest, "platform": {"os": "linux", "architecture": HOST}}
+    registry.add_index("app", "latest", {}, manifests=[entry])
+    assert "unsupported digest algorithm" in last(await pull("app"))
+    assert room.contents() == (set(), set(), set())
 
 
 async def test_two_equal_layers_and_none(pull: Pull, registry: FakeRegistry) -> None:

@@ -170,6 +170,20 @@ async def test_a_whole_index_is_pushed_where_everything_is_at_hand(
     assert messages[-1]["aux"]["Digest"] == mine
 
 
+async def test_an_index_in_an_index_is_pushed_whole(call: Call, registry: FakeRegistry, server: TestServer) -> None:
+    mine = registry.add_image("from", "", [BASE], architecture=HOST)
+    inner = registry.add_index("from", "", {f"linux/{HOST}": mine})
+    media_type, data = registry.manifests["from", inner]
+    top = registry.add_index("from", "latest", {}, manifests=[descriptor(data, media_type)])
+    await pulled(call, address(server, "from"))
+    await call("POST", f"/images/{address(server, 'from')}/tag", repo=address(server, "to"), tag="v1", status=201)
+    registry.mounts = False
+    assert (await pushed(call, address(server, "to"), "v1"))[-1]["aux"]["Digest"] == top
+    assert registry.manifests["to", inner] == registry.manifests["from", inner]
+    wanted = json.dumps({"os": "linux", "architecture": HOST})
+    assert (await pushed(call, address(server, "to"), "v1", platform=wanted))[-1]["aux"]["Digest"] == mine
+
+
 async def test_attestations_go_along(call: Call, registry: FakeRegistry, server: TestServer) -> None:
     mine = registry.add_image("from", "", [BASE], architecture=HOST)
     statement = b'{"_type": "https://in-toto.io/Statement/v0.1"}'

@@ -159,7 +159,7 @@ class ArchiveReader:
             return [self._check_manifest(root)]
         self._blob(root)
         configs = []
-        for descriptor in documents.decode_index(self._small(root.digest)).manifests:
+        for descriptor in self._store.parts(self._small(root.digest)):
             Digest(descriptor.digest)
             if descriptor.media_type in documents.MANIFESTS and self._is_here(descriptor.digest):
                 configs.append(self._check_manifest(descriptor))

@@ -18,7 +18,7 @@ def manifests_of(store: ImageStore, image: Image) -> list[PlatformManifest]:
         own = Descriptor(image.media_type, image.id, image.manifest_size, platform=platform_of(image))
         return [_manifest(store, image.id, own)]
     try:
-        parts = documents.decode_index(store.content.read(image.id, documents.MANIFEST_LIMIT)).manifests
+        parts = store.parts(store.content.read(image.id, documents.MANIFEST_LIMIT))
     except GantryError:
         return []  # removed meanwhile
     return [_manifest(store, image.id, part) for part in parts]

@@ -8,6 +8,7 @@ import msgspec
 
 from gantry.aio import TaskOwner, run_blocking
 from gantry.engine.image_garbage import Collector
+from gantry.engine.image_index import NESTING
 from gantry.engine.image_layers import LayerPuller, caught
 from gantry.engine.image_store import ImageStore
 from gantry.engine.transfers import Transfers
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 UNFINISHED = 86400 * 1_000_000_000  # nanoseconds for which the parts of an interrupted pull are kept
 _ATTESTATION = "vnd.docker.reference.digest"
+_NESTED = 16  # indexes of one level that are searched
 _ATTESTATION_LIMIT = 32 << 20  # bytes of one image's attestations
 
 
@@ -39,12 +41,16 @@ PULLS = Table("pull", PullRecord)
 
 
 class Target(msgspec.Struct, frozen=True):
-    """What a reference names (`top`: an index or a manifest), and the manifest in it that is wanted."""
+    """What a reference names (`top`: an index or a manifest), and the manifest in it that is wanted.
+
+    `between` are the indexes in `top` that lead to the manifest.
+    """
 
     top: Descriptor
     top_data: bytes
     manifest: Descriptor
     manifest_data: bytes
+    between: tuple[bytes, ...] = ()
 
 
 class Puller:
@@ -153,16 +159,9 @@ class Puller:
     async def _choose(self, remote: Remote, top: Descriptor, data: bytes, platform: Platform | None) -> Target:
         if top.media_type not in documents.INDEXES:
             return Target(top, data, top, data)
-        chosen = choose(documents.decode_index(data).manifests, platform)
-        found, manifest = await remote.manifest(chosen.digest)
-        if found.media_type in documents.INDEXES:
-            raise InvalidArgument(f"index {top.digest} names another index for a platform: refused")
-        if (found.media_type, found.size) != (chosen.media_type, chosen.size):
-            raise InvalidArgument(
-                f"manifest {chosen.digest} is {found.size} bytes of {found.media_type}, its index says "
-                f"{chosen.size} bytes of {chosen.media_type}"
-            )
-        return Target(top, data, found, manifest)
+        chosen, between = await _search(remote, data, platform)
+        found, manifest = await _announced(remote, chosen)
+        return Target(top, data, found, manifest, between)
 
     async def _complete(
         self,
@@ -202,12 +201,14 @@ class Puller:
             diff_ids = check_config(config, manifest, platform, reference)
             chains = documents.chain_ids(diff_ids)
             digests = [target.top.digest, target.manifest.digest, manifest.config.digest]
+            digests += [str(Digest.of(data)) for data in target.between]
+            lease.add(*digests)
             await run_blocking(self._note, key, [*digests, *(layer.digest for layer in manifest.layers), *chains])
             async with TaskOwner("pull") as owner:
                 others = owner.spawn(caught([], self._others(remote, target)))
                 await self._layers.pull(remote, manifest.layers, diff_ids, sink, lease)
                 kept, _ = await others
-            await run_blocking(self._write, [target.top_data, target.manifest_data, *kept])
+            await run_blocking(self._write, [target.top_data, *target.between, target.manifest_data, *kept])
 
     def _undo(self, target: Target, before: set[str]) -> None:
         """What was sent is wrong: nothing of it stays, and nobody tries to go on with it."""
@@ -252,7 +253,8 @@ class Puller:
         if target.top is target.manifest:
             return []
         found: list[bytes] = []
-        for descriptor in documents.decode_index(target.top_data).manifests:
+        indexes = (documents.decode_index(data) for data in (target.top_data, *target.between))
+        for descriptor in (part for index in indexes for part in index.manifests):
             if descriptor.digest == target.manifest.digest or descriptor.media_type not in documents.MANIFESTS:
                 continue
             if await run_blocking(exists, self._store, descriptor.digest):
@@ -315,6 +317,37 @@ def platform_of(descriptor: Descriptor) -> Platform:
     )
 
 
+async def _search(remote: Remote, data: bytes, platform: Platform | None) -> tuple[Descriptor, tuple[bytes, ...]]:
+    """The manifest for a platform, and the indexes in the index `data` that lead there. Raises NotFound."""
+    wanted = platform or Platform.host()
+    level: list[tuple[bytes, tuple[bytes, ...]]] = [(data, ())]
+    for depth in range(NESTING + 1):
+        further: list[tuple[Descriptor, tuple[bytes, ...]]] = []
+        for index, path in level:
+            parts = documents.decode_index(index).manifests
+            try:
+                return choose(parts, platform), path
+            except NotFound:
+                further += [(part, path) for part in parts if part.media_type in documents.INDEXES]
+        level = []
+        for part, path in further[:_NESTED] if depth < NESTING else ():
+            if part.platform is None or platform_of(part).matches(wanted):
+                _, inner = await _announced(remote, part)
+                level.append((inner, (*path, inner)))
+    raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
+
+
+async def _announced(remote: Remote, part: Descriptor) -> tuple[Descriptor, bytes]:
+    """Fetch what an index names; raises InvalidArgument where it is something else."""
+    found, data = await remote.manifest(part.digest)
+    if (found.media_type, found.size) != (part.media_type, part.size):
+        raise InvalidArgument(
+            f"manifest {part.digest} is {found.size} bytes of {found.media_type}, its index says "
+            f"{part.size} bytes of {part.media_type}"
+        )
+    return found, data
+
+
 def choose(manifests: Sequence[Descriptor], platform: Platform | None) -> Descriptor:
     """The manifest for a platform, the host's where none is asked for; raises NotFound with Docker's words."""
     wanted = platform or Platform.host()
@@ -323,11 +356,11 @@ def choose(manifests: Sequence[Descriptor], platform: Platform | None) -> Descri
         for descriptor in manifests
         if descriptor.media_type in documents.MANIFESTS
         and _ATTESTATION not in (descriptor.annotations or {})
-        and platform_of(descriptor).matches(wanted)
+        and (descriptor.platform is None or platform_of(descriptor).matches(wanted))
     ]
     if not fitting:
         raise NotFound(f"no matching manifest for {wanted} in the manifest list entries")
-    fitting.sort(key=lambda descriptor: platform_of(descriptor).variant != wanted.variant)
+    fitting.sort(key=lambda part: (part.platform is None, platform_of(part).variant != wanted.variant))
     return fitting[0]
 
 

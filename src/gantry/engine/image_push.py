@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gantry.aio import TaskOwner, run_blocking
+from gantry.engine.image_index import NESTING
 from gantry.engine.image_layers import Meter, bar, caught
 from gantry.engine.image_store import ImageStore
 from gantry.engine.transfers import Transfers
@@ -108,10 +109,12 @@ class Pusher:
     def _platform(self, image_id: str, platform: Platform | None, reference: Reference) -> _Manifest:
         """The manifest of one platform that is here."""
         image = self._store.view(image_id, platform, reference.familiar)
-        index = documents.decode_index(self._store.content.read(image_id, documents.MANIFEST_LIMIT))
-        return self._read(next(part for part in index.manifests if part.digest == image.manifest))
+        index = self._store.content.read(image_id, documents.MANIFEST_LIMIT)
+        return self._read(next(part for part in self._store.parts(index) if part.digest == image.manifest))
 
-    async def _children(self, remote: Remote, reference: Reference, index: _Manifest, progress: ProgressSink) -> bool:
+    async def _children(
+        self, remote: Remote, reference: Reference, index: _Manifest, progress: ProgressSink, depth: int = NESTING
+    ) -> bool:
         """Send everything that an index names; False where a part is neither here nor at the registry."""
         manifests = []
         for part in index.parts:
@@ -121,13 +124,18 @@ class Pusher:
                 if not await self._is_there(remote, part):
                     return False
         for manifest in manifests:
+            if manifest.descriptor.media_type in documents.INDEXES:
+                if not depth or not await self._children(remote, reference, manifest, progress, depth - 1):
+                    return False
+                continue
             for blob in manifest.parts:
                 if await run_blocking(self._is_here, blob.digest) or await remote.has(blob.digest):
                     continue
                 if not await self._mount(remote, reference, blob):
                     return False
         for manifest in manifests:
-            await self._blobs(remote, reference, manifest, progress)
+            if manifest.descriptor.media_type not in documents.INDEXES:
+                await self._blobs(remote, reference, manifest, progress)
             await remote.put_manifest(manifest.descriptor.digest, manifest.descriptor.media_type, manifest.data)
         return True
 

@@ -60,8 +60,8 @@ def _alone(store: ImageStore, image: Image) -> Image:
     """An image of one platform that does without its index."""
     if image.manifest == image.id:
         return image
-    index = documents.decode_index(store.content.read(image.id, documents.MANIFEST_LIMIT))
-    part = next(part for part in index.manifests if part.digest == image.manifest)
+    index = store.content.read(image.id, documents.MANIFEST_LIMIT)
+    part = next(part for part in store.parts(index) if part.digest == image.manifest)
     return msgspec.structs.replace(image, id=image.manifest, media_type=part.media_type, manifest_size=part.size)
 
 

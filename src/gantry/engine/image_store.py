@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gantry.engine.image_index import flattened
 from gantry.errors import InvalidArgument, NotFound
 from gantry.model import timestamp
 from gantry.model.container import ContainerConfig
@@ -279,8 +280,8 @@ class ImageStore:
 
     def _choose(self, data: bytes, platform: Platform | None, name: str) -> str:
         wanted = platform or Platform.host()
-        present = []
-        for descriptor in documents.decode_index(data).manifests:
+        present, unsaid = [], []
+        for descriptor in self.parts(data):
             about: dict[str, Any] = descriptor.platform or {}
             if descriptor.media_type not in documents.MANIFESTS or about.get("os") == "unknown":
                 continue
@@ -292,11 +293,19 @@ class ImageStore:
             present.append(descriptor.digest)
             if has.matches(wanted):
                 return descriptor.digest
+            if not about:
+                unsaid.append(descriptor.digest)
+        if platform is not None and unsaid:
+            return unsaid[0]  # the configuration tells what it is for
         if platform is not None or not present:
             raise NotFound(
                 f"image with reference {name} was found but does not provide the specified platform ({wanted})"
             )
         return present[0]
+
+    def parts(self, index: bytes) -> list[Descriptor]:
+        """What an index names, the parts of the indexes in it included."""
+        return list(flattened(index, lambda digest: self.content.read(digest, documents.MANIFEST_LIMIT)))
 
     def _has_config(self, manifest: str) -> bool:
         """Whether a platform is here: of others there may be the manifest alone."""

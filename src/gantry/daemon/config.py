@@ -284,6 +284,13 @@ def _check_values(config: Config) -> None:
         raise InvalidArgument(f'driver "{config.storage_driver}" not supported: Gantry has overlay2 alone')
     if config.firewall_backend not in ("", "nftables"):
         raise InvalidArgument(f'invalid firewall-backend "{config.firewall_backend}": Gantry has nftables alone')
+    if config.publish_policy == "filtered":  # a promise that is not kept would leave ports open
+        raise InvalidArgument(
+            'publish-policy "filtered" is not supported: published ports do not pass the host\'s input rules;'
+            " restrict them in the chain GANTRY-USER"
+        )
+    if config.publish_policy != "open":
+        raise InvalidArgument(f'invalid publish-policy "{config.publish_policy}": must be "open"')
     if config.default_ipc_mode not in ("private", "shareable"):
         raise InvalidArgument(f"IPC mode {config.default_ipc_mode} is not supported as default value for containers")
     if config.default_cgroupns_mode not in ("", "private", "host"):

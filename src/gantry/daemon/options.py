@@ -108,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("proxies.http-proxy", "http-proxy", _S, "Proxy of outgoing HTTP requests"),
     Option("proxies.https-proxy", "https-proxy", _S, "Proxy of outgoing HTTPS requests"),
     Option("proxies.no-proxy", "no-proxy", _S, "Hosts that are reached without proxy"),
-    Option("publish-policy", "publish-policy", _S, "Published ports: open, or filtered by the host's input rules"),
+    Option("publish-policy", "publish-policy", _S, "Who reaches published ports: open"),
     Option("raw-logs", "raw-logs", _B, "Log without colours"),
     Option("registry-mirrors", "registry-mirror", _L, "Mirror of Docker Hub"),
     Option("registries", "", _M, "Mirrors and addresses by registry"),

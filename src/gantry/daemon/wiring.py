@@ -285,7 +285,6 @@ def network_settings(config: Config) -> NetworkSettings:
         fixed_cidr6=config.fixed_cidr_v6,
         default_gateway6=config.default_gateway_v6,
         ip6tables=config.ip6tables,
-        publish_policy=config.publish_policy,
         userland_proxy=config.userland_proxy,
         dns=config.dns,
         dns_search=config.dns_search,

@@ -68,7 +68,7 @@ _RULES: Mapping[str, str] = {
 		iifname != "lo" ip saddr 127.0.0.0/8 drop
 """,
     "prerouting": """\
-		{condition}fib daddr type local jump ports
+		fib daddr type local jump ports
 """,
     "output": """\
 		fib daddr type local jump ports
@@ -102,13 +102,10 @@ _RULES: Mapping[str, str] = {
 }
 
 
-def whole(
-    table: str, networks: Iterable[NetworkRecord], endpoints: Iterable[EndpointRecord], condition: str = ""
-) -> str:
+def whole(table: str, networks: Iterable[NetworkRecord], endpoints: Iterable[EndpointRecord]) -> str:
     """All that is ours in the table, in place of what was there, in one transaction; the users' chain stays.
 
-    `condition` stands before what is published to other hosts. A table whose sets are of other types (another
-    version's) refuses this: `removal` helps.
+    A table whose sets are of other types (another version's) refuses this: `removal` helps.
     """
     text = f"table inet {table} {{\n\tchain {USER_CHAIN} {{ }}\n"
     text += "".join(f"\t{each.replace('{name}', name)}\n" for name, each in _SETS.items())
@@ -117,7 +114,7 @@ def whole(
     text += "".join(f"flush {each.partition(' ')[0]} inet {table} {name}\n" for name, each in _SETS.items())
     text += f"table inet {table} {{\n"
     for name, rules in _RULES.items():
-        text += f"\tchain {name} {{\n{rules.replace('{condition}', condition)}\t}}\n"
+        text += f"\tchain {name} {{\n{rules}\t}}\n"
     text += "}\n" + "".join(network(table, each) for each in networks if each.bridge)
     return text + ports(table, endpoints)
 

@@ -11,8 +11,6 @@ from gantry.errors import InvalidArgument
 # Base network, prefix length of each subnet cut from it.
 Pool = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]
 
-OPEN, FILTERED = "open", "filtered"
-
 # Docker's order: 172.17 to 172.31 as whole /16s, then 192.168.0.0/16 cut into sixteen /20s.
 DEFAULT_POOLS: tuple[Pool, ...] = (
     *((ipaddress.IPv4Network(f"172.{number}.0.0/16"), 16) for number in range(17, 32)),
@@ -31,8 +29,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
 
     `bip` is the bridge's address with prefix, `fixed_cidr` narrows what containers get of its network. `mtu` 0
     takes the uplink's. `ipv6` gives the default network IPv6, too, with `bip6`, `fixed_cidr6` and
-    `default_gateway6`. `publish_policy` "filtered" lets the host's input rules decide about published ports.
-    `userland_proxy` is accepted and has no effect: there is no proxy. `dns`, `dns_search`
+    `default_gateway6`. `userland_proxy` is accepted and has no effect: there is no proxy. `dns`, `dns_search`
     and `dns_options` are the daemon-wide defaults; `host_gateway_ip` is what `host-gateway` stands for.
     """
 
@@ -45,7 +42,6 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     fixed_cidr6: str = ""
     default_gateway6: str = ""
     ip6tables: bool = True
-    publish_policy: str = OPEN
     default_address_pools: tuple[Pool, ...] = ()
     mtu: int = 0
     ip: str = "0.0.0.0"  # noqa: S104 - Docker's default address for published ports
@@ -85,8 +81,6 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         ):
             if text:
                 parse_interface(text, what, version)
-        if self.publish_policy not in (OPEN, FILTERED):
-            raise InvalidArgument(f'invalid publish-policy "{self.publish_policy}": must be "open" or "filtered"')
         for text, what in (
             (self.ip, "ip"),
             (self.default_gateway, "default-gateway"),

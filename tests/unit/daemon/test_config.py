@@ -91,6 +91,7 @@ def test_an_empty_file_says_nothing(tmp_path: Path, document: str) -> None:
         ([], [], "invalid JSON: json: cannot unmarshal array into Go value of type map[string]interface {}"),
         ({"log-level": "zz"}, [], "invalid logging level: zz"),
         ({"mtu": -1}, [], "invalid default MTU: -1"),
+        ({"publish-policy": "filtered"}, [], 'publish-policy "filtered" is not supported'),
         ({"dns": ["x"]}, [], "invalid IP address: x"),
         ({"exec-opts": ["x=y"]}, [], "invalid exec-opt (x=y): unknown option: 'x'"),
         ({"storage-driver": "vfs"}, [], 'driver "vfs" not supported'),
@@ -118,6 +119,7 @@ def test_a_named_file_must_exist() -> None:
     [
         ("--log-level=zz", "invalid logging level: zz"),
         ("--max-concurrent-downloads=-1", "invalid max concurrent downloads: -1"),
+        ("--publish-policy=x", 'invalid publish-policy "x": must be "open"'),
         ("--registry-mirror=x", 'no scheme specified for "x": must use either'),
         ("--selinux-enabled", "selinux-enabled cannot be set: SELinux labels are not supported"),
     ],

@@ -51,6 +51,10 @@ class Engine:
                     raise RuntimeError(f"{self.name}: {done.stderr}")
 
     def close(self) -> None:
+        """Remove the two images, and the containers that no scenario gave a name."""
+        for image in (self.image, self.rich):
+            if nameless := self.client.run("ps", "-aq", "--filter", f"ancestor={image}", check=False).stdout.split():
+                self.client.run("rm", "-f", "-v", *nameless, check=False)
         self.client.run("rmi", "-f", self.image, self.rich, check=False)
 
     def connection(self) -> UnixConnection:

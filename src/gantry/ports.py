@@ -231,8 +231,11 @@ class Layers(Protocol):
         """The changes of an active snapshot against its parent: (0 modified, 1 added, 2 deleted), path."""
         ...
 
-    def mounted(self, mounts: Sequence[Mount]) -> AbstractContextManager[Path]:
-        """Mount at a private place for the length of a `with` block; those with a target inside it (blocking)."""
+    def mounted(self, mounts: Sequence[Mount], *, shifted: bool = False) -> AbstractContextManager[Path]:
+        """Mount at a private place for the length of a `with` block; those with a target inside it (blocking).
+
+        With `shifted`, ids are the host's of containers in the user namespace.
+        """
         ...
 
 

@@ -127,16 +127,18 @@ class StepMounts:
                     env = [*(item for item in env if not item.startswith("SSH_AUTH_SOCK=")), f"SSH_AUTH_SOCK={target}"]
             yield Realized(tuple(points), tuple(env))
 
-    async def _origin(self, mount: StepMount, inputs: Sequence[BuildState], stack: AsyncExitStack) -> Path:
+    async def _origin(
+        self, mount: StepMount, inputs: Sequence[BuildState], stack: AsyncExitStack, *, shifted: bool = False
+    ) -> Path:
         if mount.context is not None:
             return mount.context
-        return await stack.enter_async_context(self._workspace.view(inputs[mount.input]))
+        return await stack.enter_async_context(self._workspace.view(inputs[mount.input], shifted=shifted))
 
     async def _bind(
         self, mount: StepMount, inputs: Sequence[BuildState], place: Path, stack: AsyncExitStack
     ) -> MountPoint:
         request = mount.request
-        source = await run_blocking(_inside, await self._origin(mount, inputs, stack), request.source)
+        source = await run_blocking(_inside, await self._origin(mount, inputs, stack, shifted=True), request.source)
         if not request.read_only:
             source = await self._writable(source, place, stack)
         return MountPoint("bind", request.target, source=str(source), read_write=not request.read_only)
@@ -150,7 +152,7 @@ class StepMounts:
             await run_blocking((place / name).mkdir, parents=True)
         paths = (f"lowerdir={source}", f"upperdir={place / 'upper'}", f"workdir={place / 'work'}")
         overlay = Mount("overlay", "overlay", options=paths)
-        return await stack.enter_async_context(self._workspace.mounted([overlay]))
+        return await stack.enter_async_context(self._workspace.mounted([overlay], shifted=True))
 
     async def _cache(
         self, mount: StepMount, inputs: Sequence[BuildState], place: Path, stack: AsyncExitStack

@@ -153,6 +153,7 @@ class RunOp:
             domainname="",
             host_config=spec.host_config,
             mounts=mounts,
+            own_mounts=True,
             netns=sandbox.path,
             hosts_file=sandbox.hosts,
             hostname_file=sandbox.hostname,

@@ -89,13 +89,16 @@ class Workspace:
                 await self.finish(run_blocking(self._snapshots.remove, made.key))
 
     @asynccontextmanager
-    async def view(self, state: BuildState) -> AsyncIterator[Path]:
-        """The file system of `state`, mounted read-only (an empty directory for `scratch`)."""
+    async def view(self, state: BuildState, *, shifted: bool = False) -> AsyncIterator[Path]:
+        """The file system of `state`, mounted read-only (an empty directory for `scratch`).
+
+        With `shifted`, with the ids that a step's container needs where it is in a user namespace.
+        """
         await self._ready(state)
         key = PREFIX + new_id()
         mounts = await run_blocking(self._snapshots.view if state.chain_id else self._empty, key, state.chain_id)
         try:
-            async with self.mounted(mounts) as path:
+            async with self.mounted(mounts, shifted=shifted) as path:
                 yield path
         finally:
             await self.finish(run_blocking(self._snapshots.remove, key))
@@ -104,9 +107,9 @@ class Workspace:
         return self._snapshots.prepare(key, parent)
 
     @asynccontextmanager
-    async def mounted(self, mounts: Sequence[Mount]) -> AsyncIterator[Path]:
+    async def mounted(self, mounts: Sequence[Mount], *, shifted: bool = False) -> AsyncIterator[Path]:
         """Mount at a private place for the length of the block."""
-        manager = self._layers.mounted(mounts)
+        manager = self._layers.mounted(mounts, shifted=shifted)
         path = await run_blocking(manager.__enter__)
         try:
             yield path

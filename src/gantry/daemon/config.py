@@ -90,6 +90,7 @@ class Config(msgspec.Struct, frozen=True, rename="kebab"):
     runtimes: dict[str, RuntimeConfig] = {}
     seccomp_profile: str = "builtin"
     storage_driver: str = ""
+    userns_remap: str = ""
     # networks
     bip: str = ""
     bip6: str = ""

@@ -8,6 +8,7 @@ from gantry.daemon.config import Config
 from gantry.errors import InvalidArgument
 from gantry.model import log_options
 from gantry.model.container import HostConfig, LogConfig, Ulimit
+from gantry.model.remap import refusal
 
 LOG_DRIVERS = log_options.DRIVERS
 _PROFILE_LIMIT = 1 << 20
@@ -35,6 +36,8 @@ class ContainerDefaults:
 
     def __call__(self, host: HostConfig) -> HostConfig:
         config = self._config
+        if config.userns_remap and (reason := refusal(host)):
+            raise InvalidArgument(reason)
         return msgspec.structs.replace(
             host,
             log_config=self._log(host.log_config),

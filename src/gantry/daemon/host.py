@@ -18,7 +18,7 @@ from gantry.runtime.facts import kernel_limits
 _OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 
 
-def describe(data_root: Path) -> Host:
+def describe(data_root: Path, *, remapped: bool = False) -> Host:
     """Blocking; some milliseconds."""
     hierarchies = Hierarchies.find()
     release = _os_release()
@@ -42,7 +42,7 @@ def describe(data_root: Path) -> Host:
         cpuset=limits.cpuset,
         pids_limit=limits.pids,
         oom_kill_disable=limits.oom_kill_disable,
-        security_options=tuple(_security_options(cgroup_namespaces=v2)),
+        security_options=tuple(_security_options(cgroup_namespaces=v2, remapped=remapped)),
         init_binary=next((path.rpartition("/")[2] for name in INIT_PROGRAMS if (path := find_program(name))), ""),
     )
 
@@ -55,11 +55,13 @@ def _os_release() -> dict[str, str]:
     return {}
 
 
-def _security_options(*, cgroup_namespaces: bool) -> Iterator[str]:
+def _security_options(*, cgroup_namespaces: bool, remapped: bool) -> Iterator[str]:
     if apparmor.enabled():
         yield "name=apparmor"
     if Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         yield "name=seccomp,profile=builtin"
+    if remapped:
+        yield "name=userns"
     if cgroup_namespaces:
         yield "name=cgroupns"
 

@@ -153,7 +153,6 @@ REFUSED: dict[str, str] = {
     "rootless": "the daemon needs root",
     "selinux-enabled": "SELinux labels are not supported",
     "storage-opts": "the storage driver has no options",
-    "userns-remap": "user namespaces for all containers are not supported",
 }
 
 # Accepted for the sake of existing files, with a warning: doing without changes nothing that is promised.

@@ -20,7 +20,7 @@ from gantry.api import volume_contents as volume_contents_api
 from gantry.api import volumes as volumes_api
 from gantry.api.routing import Route
 from gantry.build.builder import Builder
-from gantry.daemon import host
+from gantry.daemon import host, userns
 from gantry.daemon.config import Config
 from gantry.daemon.defaults import LOG_DRIVERS, ContainerDefaults, ca_bundle
 from gantry.engine.archive import Archives
@@ -41,6 +41,7 @@ from gantry.engine.system import Host, Settings, System
 from gantry.engine.volume_contents import VolumeTransfers
 from gantry.engine.volumes import VolumeCases
 from gantry.logs.keeper import LogKeeper
+from gantry.model.remap import Remap
 from gantry.network.host import HostNetworks
 from gantry.network.settings import NetworkSettings, parse_pool
 from gantry.registry.client import RegistryClient
@@ -61,7 +62,9 @@ _DEFAULT_MTU = 1500
 class Assembly:
     """All rooms of one daemon, joined. `routes` is what it serves; `start` before, `stop` after."""
 
-    def __init__(self, config: Config, engine_id: str, runtime: RuntimeManager, machine: Host) -> None:
+    def __init__(
+        self, config: Config, engine_id: str, runtime: RuntimeManager, machine: Host, remap: Remap | None = None
+    ) -> None:
         self.config = config
         self._id = engine_id
         instance = config.instance
@@ -72,14 +75,15 @@ class Assembly:
         self._state = SQLiteState(data / "state.db")
         content = BlobStore(data / "content")
         snapshots = OverlaySnapshotter(data / "snapshots", self._state)
-        layers = OverlayLayers(content, snapshots, running / "mounts")
+        layers = OverlayLayers(content, snapshots, running / "mounts", remap)
         leases = MemoryLeases()
 
         self._runtime = runtime
         self._events = EventBus()
-        self._networks = HostNetworks(instance, self._state, network_settings(config))
+        self._networks = HostNetworks(instance, self._state, network_settings(config), remap)
         registry = Registry(self._state)
-        self._volumes = LocalVolumes(instance, self._state, registry.using_volume)
+        root = (remap.uid, remap.gid) if remap else (0, 0)
+        self._volumes = LocalVolumes(instance, self._state, registry.using_volume, root)
         volumes = VolumeCases(self._volumes, self._volumes, self._events)
         logs = LogKeeper(runtime.reopen_log, self._owner, machine.name)
 
@@ -130,6 +134,7 @@ class Assembly:
             self._events,
             leases=leases,
             defaults=ContainerDefaults(config),
+            remap=remap,
         )
         execs = Execs(registry, self._lifecycle, runtime, runtime, self._owner)
         containers = Containers(
@@ -144,6 +149,7 @@ class Assembly:
             runtime,
             self._networks,
             logs,
+            remap,
         )
         self._containers = containers
         self._images.containers_using = containers.using_image
@@ -182,15 +188,17 @@ class Assembly:
         """Look at the machine and join the rooms; nothing runs yet."""
         instance = config.instance
         runtimes = {name: (runtime.path, runtime.runtime_args) for name, runtime in config.runtimes.items()}
+        remap = await run_blocking(userns.prepare, config.userns_remap, instance)
         runtime = await run_blocking(
             RuntimeManager.open,
             instance,
             default_runtime=config.default_runtime,
             runtimes=runtimes,
             cdi_directories=config.cdi_spec_dirs,
+            remap=remap,
         )
-        machine = await run_blocking(host.describe, instance.data_root)
-        return cls(config, await run_blocking(_engine_id, instance.data_root / "engine-id"), runtime, machine)
+        machine = await run_blocking(host.describe, instance.data_root, remapped=remap is not None)
+        return cls(config, await run_blocking(_engine_id, instance.data_root / "engine-id"), runtime, machine, remap)
 
     async def start(self) -> None:
         """Bring records and machine in line, adopt the containers that live, restart those that should."""

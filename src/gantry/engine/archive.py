@@ -9,6 +9,7 @@ from gantry.aio import run_blocking
 from gantry.engine.containers import Containers
 from gantry.errors import Forbidden, InvalidArgument, NotFound
 from gantry.model.container import Container
+from gantry.model.remap import Remap
 from gantry.oci import archive
 from gantry.oci.archive import PathStat
 
@@ -50,7 +51,8 @@ class Archives:
         """The path's status, and a way to write its archive."""
         async with self._place(container, _absolute(path)) as (root, inside):
             self._containers.lifecycle.publish(container, "archive-path")
-            yield Reading(root, inside, await run_blocking(_stat, root, inside, container, path))
+            status = await run_blocking(_stat, root, inside, container, path)
+            yield Reading(root, inside, status, remap=self._containers.remap_of(container))
 
     async def write(
         self, container: Container, path: str, stream: BinaryIO, *, no_overwrite: bool, keep_owner: bool
@@ -61,7 +63,7 @@ class Archives:
             await run_blocking(self._check_writable, container, root, inside)
             await run_blocking(
                 archive.unpack, root, inside, stream, chown=None if keep_owner else (0, 0),
-                no_overwrite_dir_non_dir=no_overwrite,
+                no_overwrite_dir_non_dir=no_overwrite, remap=self._containers.remap_of(container),
             )  # fmt: skip
         self._containers.lifecycle.publish(container, "extract-to-dir")
 
@@ -76,20 +78,28 @@ class Archives:
         mounted = (mount.destination for mount in container.mounts)
         hidden = frozenset((*_ALWAYS_MOUNTED, *mounted, *(container.host_config.tmpfs or ())))
         async with self._containers.root(container) as root:
-            yield Reading(root, "/", whole, hidden)
+            yield Reading(root, "/", whole, hidden, self._containers.remap_of(container))
 
 
 class Reading:
     """An open place in a container that can be archived (blocking)."""
 
-    def __init__(self, root: Path, path: str, status: PathStat, hidden: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        path: str,
+        status: PathStat,
+        hidden: frozenset[str] = frozenset(),
+        remap: Remap | None = None,
+    ) -> None:
+        self._remap = remap
         self._hidden = hidden
         self._root = root
         self._path = path
         self.status = status
 
     def pack(self, out: BinaryIO, *, name: str | None = None) -> None:
-        archive.pack(self._root, self._path, out, name=name, hidden=self._hidden)
+        archive.pack(self._root, self._path, out, name=name, hidden=self._hidden, remap=self._remap)
 
 
 _ALWAYS_MOUNTED = ("/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/proc", "/sys")

@@ -27,6 +27,7 @@ from gantry.model.image import HistoryEntry, Image
 from gantry.model.log_options import REMOTE, readable
 from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
+from gantry.model.remap import Remap
 from gantry.model.task import Mount
 from gantry.ports import Images, Layers, LogEntry, LogQuery, Logs, Networks, Snapshotter, TaskFacts, TaskStreams
 
@@ -49,6 +50,7 @@ class Containers:
         facts: TaskFacts,
         networks: Networks,
         logs: Logs,
+        remap: Remap | None = None,
     ) -> None:
         self.registry = registry
         self.creator = creator
@@ -61,6 +63,7 @@ class Containers:
         self._facts = facts
         self._networks = networks
         self._logs = logs
+        self._remap = remap
         self._health = Health(lifecycle, Probes(execs, facts))
         lifecycle.on_running = self._running
         lifecycle.before_start = logs.prepare
@@ -202,6 +205,10 @@ class Containers:
             base = 0  # its name is gone; what is below is still there, and counted with the images
         return own, own + base
 
+    def remap_of(self, container: Container) -> Remap | None:
+        """How the ids in `root` are mapped; None where they are the container's own."""
+        return self._remap.of(container.host_config) if self._remap is not None else None
+
     @asynccontextmanager
     async def root(self, container: Container) -> AsyncIterator[Path]:
         """The container's root directory as its process sees it; for a stopped one, all that it would see but tmpfs."""
@@ -223,7 +230,8 @@ class Containers:
                     and await run_blocking(os.path.exists, source)
                 ):
                     binds.append(Mount("bind", source, point.destination))
-            yield await stack.enter_async_context(self._mounted(container, binds))
+            shifted = self.remap_of(container) is not None
+            yield await stack.enter_async_context(self._mounted(container, binds, shifted=shifted))
 
     @asynccontextmanager
     async def unmounted_root(self, container: Container) -> AsyncIterator[Path]:
@@ -232,10 +240,12 @@ class Containers:
             yield path
 
     @asynccontextmanager
-    async def _mounted(self, container: Container, binds: Iterable[Mount]) -> AsyncIterator[Path]:
+    async def _mounted(
+        self, container: Container, binds: Iterable[Mount], *, shifted: bool = False
+    ) -> AsyncIterator[Path]:
         mounts = await run_blocking(self._snapshots.mounts, container.id)
         async with AsyncExitStack() as stack:
-            context = self._layers.mounted((*mounts, *binds))
+            context = self._layers.mounted((*mounts, *binds), shifted=shifted)
             path = await run_blocking(context.__enter__)
             stack.push_async_callback(run_blocking, context.__exit__, None, None, None)
             yield path

@@ -27,6 +27,7 @@ from gantry.model.image import manifest_descriptor
 from gantry.model.instance import Instance
 from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
+from gantry.model.remap import Remap
 from gantry.oci.archive import real_directory
 from gantry.ports import Events, Images, Layers, Leases, Snapshotter, TaskFacts, Volumes
 
@@ -49,6 +50,7 @@ class Creator:
         *,
         leases: Leases,
         defaults: Callable[[HostConfig], HostConfig] = lambda host: host,
+        remap: Remap | None = None,
     ) -> None:
         """`defaults` fills in what the daemon's configuration says for containers that say nothing."""
         self._instance = instance
@@ -61,6 +63,7 @@ class Creator:
         self._facts = facts
         self._events = events
         self._defaults = defaults
+        self._remap = remap
 
     async def create(
         self,
@@ -266,7 +269,9 @@ class Creator:
         if not empty:
             return
         async with AsyncExitStack() as stack:
-            context = self._layers.mounted(await run_blocking(self._snapshots.mounts, container.id))
+            shifted = self._remap is not None and self._remap.of(container.host_config) is not None
+            mounts = await run_blocking(self._snapshots.mounts, container.id)
+            context = self._layers.mounted(mounts, shifted=shifted)
             root = await run_blocking(context.__enter__)
             stack.push_async_callback(run_blocking, context.__exit__, None, None, None)
             for mount in empty:

@@ -124,6 +124,8 @@ def _forget_volatile(options: Iterable[str]) -> None:
         if key == "workdir":
             mark = re.sub(r"\\(.)", r"\1", path) + "/work/incompat/volatile"
             with contextlib.suppress(FileNotFoundError):
+                os.unlink(mark + "/dirty")  # the kernel's mark of a mount that was not unmounted yet, or not synced
+            with contextlib.suppress(FileNotFoundError):
                 os.rmdir(mark)
 
 

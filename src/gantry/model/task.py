@@ -38,6 +38,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
     `rootfs` are the mounts that make the root file system. `mounts` are the user's and volumes'.
     `netns` is a namespace path, "" for the host's; `join_pid`, `join_ipc`, `join_uts` are a process id
     whose namespace is shared, -1 for the host's, 0 for a new one. `log_path` is where conmon writes.
+    With `own_mounts`, `mounts` are the daemon's own files, whose ids are meant as the container's.
     `ca_bundle` is a host file lent to the container by read-only mount, "" for none.
     """
 
@@ -65,6 +66,7 @@ class TaskSpec(msgspec.Struct, frozen=True):
     readonly_rootfs: bool = False
     ca_bundle: str = ""
     stdin_once: bool = False
+    own_mounts: bool = False
 
 
 class ExecSpec(msgspec.Struct, frozen=True):

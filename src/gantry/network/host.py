@@ -14,6 +14,7 @@ from gantry.model.container import Container
 from gantry.model.identity import short_id
 from gantry.model.instance import Instance
 from gantry.model.network import Endpoint, Network, Sandbox
+from gantry.model.remap import Remap
 from gantry.network import bridge, design, files, requests
 from gantry.network.book import Book
 from gantry.network.drivers import driver_of
@@ -38,7 +39,14 @@ _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 class HostNetworks:
     """Networks, sandboxes and endpoints of one daemon. Call `start` before anything else, `stop` at the end."""
 
-    def __init__(self, instance: Instance, state: State, settings: NetworkSettings | None = None) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        state: State,
+        settings: NetworkSettings | None = None,
+        remap: Remap | None = None,
+    ) -> None:
+        self._remap = remap
         self._instance = instance
         self._settings = settings or NetworkSettings()
         self._book = Book(state)
@@ -221,7 +229,9 @@ class HostNetworks:
         sockets: list[Sockets] = []
         inside = (lambda: sockets.append(open_sockets())) if named else None
         try:
-            path = "" if host else str(self._sandboxes.open(container.id, inside))
+            remap = self._remap.of(container.host_config) if self._remap else None
+            owner = remap.namespace if remap else ""
+            path = "" if host else str(self._sandboxes.open(container.id, inside, owner))
         except BaseException:
             for each in sockets:
                 os.close(each[0])

@@ -16,6 +16,7 @@ from gantry.errors import Internal
 from gantry.linux import netlink
 from gantry.linux.mount import MS_BIND, mount_raw, unmount
 from gantry.linux.namespaces import CLONE_NEWNET, setns, unshare
+from gantry.linux.userns import make_network_namespace
 
 T = TypeVar("T")
 
@@ -36,10 +37,10 @@ class Sandboxes:
     def path(self, container_id: str) -> Path:
         return self._directory / container_id
 
-    def open(self, container_id: str, inside: Callable[[], None] | None = None) -> Path:
+    def open(self, container_id: str, inside: Callable[[], None] | None = None, owner: str = "") -> Path:
         """A new namespace with `lo` up; one that is left from an earlier life is given up. Raises Internal.
 
-        `inside` is called in it.
+        `inside` is called in it. It belongs to the user namespace of file `owner`, else to the daemon's own.
         """
         path = self.path(container_id)
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -49,16 +50,23 @@ class Sandboxes:
 
         def make() -> None:
             unshare(CLONE_NEWNET)
+            settle()
+            mount_raw("/proc/thread-self/ns/net", path, "", MS_BIND, "")
+
+        def settle() -> None:
             for name, value in _SYSCTLS:
                 write_sysctl(name, value)
             with netlink.RouteSocket() as kernel:
                 kernel.request(netlink.set_link("lo", up=True))
             if inside is not None:
                 inside()
-            mount_raw("/proc/thread-self/ns/net", path, "", MS_BIND, "")
 
         try:
-            _in_thread(make)
+            if owner:
+                make_network_namespace(path, owner)
+                self.run(container_id, settle)
+            else:
+                _in_thread(make)
         except OSError as error:
             self.close(container_id)
             raise Internal(f"cannot make a network namespace: {error}") from error

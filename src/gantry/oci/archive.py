@@ -9,6 +9,7 @@ import os
 import posixpath
 import stat as status_bits
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,8 @@ import msgspec
 
 from gantry.errors import Internal, InvalidArgument, NotFound
 from gantry.linux.openat2 import RESOLVE_IN_ROOT, openat2, parent_of, real_path
+from gantry.linux.userns import filesystem_ids
+from gantry.model.remap import Remap
 from gantry.oci.compression import open_compressed
 from gantry.oci.tar_reader import TarReader
 from gantry.oci.tar_writer import TarWriter
@@ -99,15 +102,17 @@ def pack(
     name: str | None = None,
     follow_final: bool = False,
     hidden: Collection[str] = (),
+    remap: Remap | None = None,
 ) -> None:
     """Write an archive of `path` inside `root`, with everything below it.
 
     Entries are called `name` and `name/…`; by default the path's last part, "." where it ends in `/.`. With an
     empty name a directory's content has no prefix and it has no entry itself. Of the `hidden` absolute paths only the
-    places are written: an empty directory or file. Raises NotFound.
+    places are written: an empty directory or file. `remap` is how ids inside `root` are mapped on the host.
+    Raises NotFound.
     """
     opened = _open_root(root)
-    writer = TarWriter(out)
+    writer = TarWriter(out, remap.to_container if remap is not None else None)
     try:
         _pack(opened, path, writer, _base(path) if name is None else name, follow=follow_final, hidden=hidden)
         writer.close()
@@ -166,9 +171,11 @@ def unpack(
     *,
     chown: tuple[int, int] | None = None,
     no_overwrite_dir_non_dir: bool = False,
+    remap: Remap | None = None,
 ) -> None:
     """Unpack an archive, compressed or not, into `directory` inside `root`, and read `stream` to its end.
 
+    `remap` is how ids inside `root` are mapped on the host.
     Raises NotFound for the directory, InvalidArgument for what is no tar or does not fit, Internal where the disk
     fails.
     """
@@ -178,7 +185,9 @@ def unpack(
     try:
         os.close(_open_path(opened, directory, follow=True, flags=os.O_DIRECTORY))
         base = posixpath.normpath("/" + directory).strip("/") if ".." not in directory else directory.strip("/")
-        TreeWriter(reader, directories, Options(base, chown, no_overwrite_dir_non_dir)).run()
+        shift = remap.to_host if remap is not None else None
+        with filesystem_ids(remap.uid, remap.gid) if remap is not None else nullcontext():
+            TreeWriter(reader, directories, Options(base, chown, no_overwrite_dir_non_dir, shift)).run()
         reader.drain()
     except OSError as error:
         raise Internal(f"{directory}: {os.strerror(error.errno or 0).lower()}") from error

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from gantry.oci.tar_reader import (
@@ -28,8 +29,10 @@ _KINDS = {
 class TarWriter:
     """Entries go out in the order of the calls; `close` writes the end of the archive."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, shift: Callable[[int, int], tuple[int, int]] | None = None) -> None:
+        """`shift` makes the owner that `file` writes down of a file's own (uid, gid)."""
         self._out = out
+        self._shift = shift
         self._parts: list[bytes] = []
         self._pending = 0
         self._links: dict[tuple[int, int], str] = {}
@@ -118,6 +121,8 @@ class TarWriter:
         if kind is None:
             return
         uid, gid = owner or (status.st_uid, status.st_gid)
+        if self._shift is not None:
+            uid, gid = self._shift(uid, gid)
         mtime = status.st_mtime_ns // 1_000_000_000
         mode = status.st_mode
         if kind == DIRECTORY:

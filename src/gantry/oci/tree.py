@@ -8,7 +8,7 @@ import errno
 import os
 import posixpath
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -113,12 +113,18 @@ class Directories:
 class Options(msgspec.Struct, frozen=True):
     """`base` is the directory that entries go to; `owner` (uid, gid) replaces the archive's.
 
+    `shift` makes ids of the host of the container's.
     With `keep_kinds`, a directory is not replaced by something else, nor something else by a directory.
     """
 
     base: str = ""
     owner: tuple[int, int] | None = None
     keep_kinds: bool = False
+    shift: Callable[[int, int], tuple[int, int]] | None = None
+
+    def owner_of(self, entry: Entry) -> tuple[int, int]:
+        uid, gid = self.owner or (entry.uid, entry.gid)
+        return self.shift(uid, gid) if self.shift is not None else (uid, gid)
 
 
 class TreeWriter:
@@ -195,8 +201,7 @@ class TreeWriter:
             file = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             self.reader.copy(file)
-            uid, gid = self.options.owner or (entry.uid, entry.gid)
-            os.fchown(file, uid, gid)
+            os.fchown(file, *self.options.owner_of(entry))
             os.fchmod(file, entry.mode)
             if entry.xattrs:
                 set_xattrs(file, entry.xattrs)
@@ -271,8 +276,7 @@ class TreeWriter:
         return parent
 
     def _attributes(self, entry: Entry, parent: int, name: str) -> None:
-        uid, gid = self.options.owner or (entry.uid, entry.gid)
-        os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+        os.chown(name, *self.options.owner_of(entry), dir_fd=parent, follow_symlinks=False)
         if entry.type == SYMLINK:
             return
         os.chmod(name, entry.mode, dir_fd=parent)

@@ -12,6 +12,7 @@ from gantry.linux.cgroups import Hierarchies
 from gantry.linux.process import find_program, hard_limits
 from gantry.model.kernel import KernelLimits
 from gantry.model.platform import Platform
+from gantry.model.remap import Remap
 from gantry.runtime import apparmor, defaults
 
 
@@ -20,7 +21,7 @@ class HostFacts(msgspec.Struct, frozen=True):
 
     `apparmor` is the profile of containers that name none: "" where it cannot be loaded, None where the kernel does
     not confine by profiles. `sysctls` are the default ones that this kernel has, `init_path` is "" without a static
-    init program.
+    init program. `remap` is how the ids of containers are mapped, None where they are the host's.
     """
 
     capabilities: tuple[str, ...]
@@ -36,6 +37,7 @@ class HostFacts(msgspec.Struct, frozen=True):
     limits: KernelLimits = KernelLimits()
     apparmor: str | None = None
     cdi_directories: tuple[str, ...] = ()
+    remap: Remap | None = None
 
 
 def probe(hierarchies: Hierarchies) -> HostFacts:

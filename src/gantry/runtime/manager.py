@@ -24,6 +24,7 @@ from gantry.linux.process import find_program
 from gantry.model.container import HostConfig
 from gantry.model.instance import Instance
 from gantry.model.kernel import KernelLimits
+from gantry.model.remap import Remap
 from gantry.model.task import ExecSpec, ExitStatus, TaskSpec, TaskState
 from gantry.ports import RuntimeInfo
 from gantry.runtime import apparmor, cdi, conmon, devices, facts, inside, messages, prepare, probe, resources, stats
@@ -61,6 +62,7 @@ class RuntimeManager:
         default_runtime: str = "",
         runtimes: Mapping[str, tuple[str, tuple[str, ...]]] | None = None,
         cdi_directories: tuple[str, ...] = cdi.DIRECTORIES,
+        remap: Remap | None = None,
         patience: float = 60.0,
     ) -> "RuntimeManager":
         """Probe this machine (blocking; some tens of milliseconds the first time, then cached).
@@ -72,7 +74,7 @@ class RuntimeManager:
         hierarchies = Hierarchies.find()
         infos = probe.probe_all(instance, hierarchies, runtimes or {})
         default = probe.choose(infos, default_runtime)
-        host = msgspec.structs.replace(facts.probe(hierarchies), cdi_directories=cdi_directories)
+        host = msgspec.structs.replace(facts.probe(hierarchies), cdi_directories=cdi_directories, remap=remap)
         return cls(
             instance,
             hierarchies,

@@ -26,10 +26,11 @@ def all_mounts(
     """Every mount; `shm` is a host directory for /dev/shm, "" for a fresh one; `files` are sources
     that are no directories."""
     user = user_mounts(spec, facts, files)
+    userns = facts.remap is not None and facts.remap.of(spec.host_config) is not None
     taken = {entry["destination"] for entry in user}
     base = [
         entry
-        for entry in default_mounts(spec, shm, writable_cgroups=writable_cgroups)
+        for entry in default_mounts(spec, shm, writable_cgroups=writable_cgroups, userns=userns)
         if entry["destination"] not in taken and not ("/dev" in taken and entry["destination"].startswith("/dev/"))
     ]
     network = [entry for entry in network_files(spec) if entry["destination"] not in taken]
@@ -37,12 +38,14 @@ def all_mounts(
     return base + ordered + list(_lent_files(spec, facts))
 
 
-def default_mounts(spec: TaskSpec, shm: str, *, writable_cgroups: bool = False) -> list[Entry]:
+def default_mounts(spec: TaskSpec, shm: str, *, writable_cgroups: bool = False, userns: bool = False) -> list[Entry]:
     """Docker's default mounts, adjusted to privileges, read-only root and IPC mode."""
     config = spec.host_config
     entries: list[Entry] = []
     for destination, kind, source, options in defaults.MOUNTS:
         entry: Entry = {"destination": destination, "type": kind, "source": source, "options": list(options)}
+        if destination == "/dev/mqueue" and spec.join_ipc == -1 and userns:
+            continue  # only the host's root may mount the queues of the host's IPC namespace
         if destination == "/dev/shm":  # noqa: S108
             if config.ipc_mode == "none":
                 continue

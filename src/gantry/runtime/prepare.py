@@ -13,6 +13,8 @@ from gantry import faults
 from gantry.errors import Internal, InvalidArgument
 from gantry.linux.mount import MS_BIND, MS_REC, mount, mount_raw, unmount_all
 from gantry.linux.openat2 import openat2
+from gantry.linux.userns import filesystem_ids, mount_shifted
+from gantry.model.remap import Remap
 from gantry.model.task import ExecSpec, Mount, TaskSpec
 from gantry.runtime import cdi, defaults, devices, rootfs, users
 from gantry.runtime.bundle import Bundle, Intent
@@ -34,22 +36,37 @@ def prepare(bundle: Bundle, spec: TaskSpec, intent: Intent, facts: HostFacts, do
 
     Raises GantryError; what was made before is undone by `release`.
     """
+    remap = facts.remap.of(spec.host_config) if facts.remap else None
+    if remap is not None and not spec.netns:
+        raise InvalidArgument("cannot share the host's network namespace when user namespaces are enabled")
     with span("bundle directory"):
         bundle.rootfs.mkdir(parents=True)
         os.chmod(bundle.path, 0o700)
+        if remap is not None:  # the container's root must come to its root directory
+            os.chown(bundle.path, 0, remap.gid)
+            os.chmod(bundle.path, 0o710)  # noqa: S103
         bundle.write("task.json", intent)
         faults.point("task.intent")
     with span("mount"):
-        _mount_root(bundle, spec)
+        if remap is not None:
+            spec = _shifted(spec, remap)
+        with _ids(remap):
+            _mount_root(bundle, spec)
+            spec = _mount_images(bundle, spec)
         if intent.shm:
-            _mount_shm(Path(intent.shm), spec)
-        spec = _resolve_subpaths(bundle, _mount_images(bundle, spec))
+            _mount_shm(Path(intent.shm), spec, remap)
+        if remap is not None and spec.own_mounts:
+            spec = _shift_lent(bundle, spec, remap)
+        spec = _resolve_subpaths(bundle, spec)
         faults.point("task.mounted")
     with span("configuration"):
         user = users.resolve(
             bundle.rootfs, spec.process.user, (*spec.process.groups, *(spec.host_config.group_add or ()))
         )
-        _touch_root(bundle, spec)
+        with _ids(remap):
+            _touch_root(bundle, spec)
+        if remap is not None:
+            _hand_over(spec, remap)
         resolved = Resolved(
             user=user,
             devices=devices.resolve(spec.host_config),
@@ -74,6 +91,7 @@ def intent_of(bundle: Bundle, spec: TaskSpec, runtime: str, cgroup: str) -> Inte
     """What is written down before anything is made."""
     shm = str(bundle.path / "shm") if uses_shared_shm(spec.host_config) else ""
     images = [str(_image_target(bundle, index)) for index, point in enumerate(spec.mounts) if point.type == "image"]
+    lent = [str(_lent_target(bundle, index)) for index in range(len(spec.mounts))] if spec.own_mounts else []
     alone = _not_recursive(spec)
     subpaths = [
         str(_subpath_target(bundle, index))
@@ -88,7 +106,7 @@ def intent_of(bundle: Bundle, spec: TaskSpec, runtime: str, cgroup: str) -> Inte
         stdin=spec.process.stdin,
         stdin_once=spec.stdin_once,
         own_network=bool(spec.netns) and not spec.host_config.network_mode.startswith("container:"),
-        mounts=(str(bundle.rootfs), *([shm] if shm else []), *images, *subpaths),
+        mounts=(str(bundle.rootfs), *([shm] if shm else []), *images, *subpaths, *lent),
         shm=shm,
     )
 
@@ -126,6 +144,27 @@ def log_argument(bundle: Bundle, log_path: str) -> str:
     return str(link / posixpath.basename(log_path))
 
 
+def _shifted(spec: TaskSpec, remap: Remap) -> TaskSpec:
+    """All file systems of images with the ids of the container's user namespace."""
+    images = {place: remap.shifted(mounts) for place, mounts in spec.images.items()}
+    points = spec.mounts
+    if spec.own_mounts:
+        points = tuple(msgspec.structs.replace(point, source=remap.path(point.source)) for point in points)
+    return msgspec.structs.replace(spec, rootfs=remap.shifted(spec.rootfs), images=images, mounts=points)
+
+
+def _ids(remap: Remap | None) -> contextlib.AbstractContextManager[None]:
+    """What is mounted and made here belongs to the container's root."""
+    return filesystem_ids(remap.uid, remap.gid) if remap is not None else contextlib.nullcontext()
+
+
+def _hand_over(spec: TaskSpec, remap: Remap) -> None:
+    """The files that the network made are the container root's own, as the rest of /etc."""
+    for path in (spec.hosts_file, spec.hostname_file, spec.resolv_conf_file):
+        if path:
+            os.chown(path, remap.uid, remap.gid, follow_symlinks=False)
+
+
 def _mount_root(bundle: Bundle, spec: TaskSpec) -> None:
     for request in spec.rootfs:
         target = bundle.rootfs / request.target.lstrip("/") if request.target else bundle.rootfs
@@ -137,11 +176,13 @@ def _mount_root(bundle: Bundle, spec: TaskSpec) -> None:
         mount(Mount("bind", str(bundle.rootfs), options=("bind", "private")), bundle.rootfs)
 
 
-def _mount_shm(target: Path, spec: TaskSpec) -> None:
+def _mount_shm(target: Path, spec: TaskSpec, remap: Remap | None) -> None:
     target.mkdir(exist_ok=True)
     size = spec.host_config.shm_size or defaults.SHM_SIZE
     if not os.path.ismount(target):
         mount(Mount("tmpfs", "shm", options=("nosuid", "noexec", "nodev", "mode=1777", f"size={size}")), target)
+        if remap is not None:
+            os.chown(target, remap.uid, remap.gid)
 
 
 def _image_target(bundle: Bundle, index: int) -> Path:
@@ -204,6 +245,30 @@ def _resolve_subpaths(bundle: Bundle, spec: TaskSpec) -> TaskSpec:
         finally:
             os.close(top)
         points[index] = msgspec.structs.replace(point, source=str(target), subpath="")
+    return msgspec.structs.replace(spec, mounts=tuple(points))
+
+
+def _lent_target(bundle: Bundle, index: int) -> Path:
+    return bundle.path / "lent" / str(index)
+
+
+def _shift_lent(bundle: Bundle, spec: TaskSpec, remap: Remap) -> TaskSpec:
+    """Secrets and agents' sockets lie outside the data root: each gets a mount of its own with shifted ids."""
+    points = list(spec.mounts)
+    for index, point in enumerate(points):
+        if point.type != "bind" or point.source.startswith(remap.view + "/") or os.path.isdir(point.source):
+            continue
+        target = _lent_target(bundle, index)
+        target.parent.mkdir(exist_ok=True)
+        target.touch()
+        try:
+            mount_shifted(Path(point.source), target, Path(remap.namespace))
+        except OSError as error:
+            # A file of an image, whose mount has shifted ids already (EINVAL is overlayfs's answer, EPERM a bind's).
+            if error.errno in (errno.EINVAL, errno.EPERM):
+                continue
+            raise Internal(f"cannot mount {point.source}: {error.strerror}") from error
+        points[index] = msgspec.structs.replace(point, source=str(target))
     return msgspec.structs.replace(spec, mounts=tuple(points))
 
 

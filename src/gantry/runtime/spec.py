@@ -128,6 +128,10 @@ def _linux(
         "readonlyPaths": [] if open_paths else readonly,
         "devices": [device.node() for device in resolved.devices.nodes],
     }
+    if facts.remap is not None and (remap := facts.remap.of(config)) is not None:
+        linux["namespaces"].append({"type": "user", "path": remap.namespace})
+        linux["uidMappings"] = [{"containerID": 0, "hostID": remap.uid, "size": remap.uids}]
+        linux["gidMappings"] = [{"containerID": 0, "hostID": remap.gid, "size": remap.gids}]
     if propagation := mounts.root_propagation(all_mounts):
         linux["rootfsPropagation"] = propagation
     if (filters := _seccomp(config, security, facts, granted)) is not None:
@@ -158,6 +162,8 @@ def _sysctls(spec: TaskSpec, facts: HostFacts) -> dict[str, str]:
     result: dict[str, str] = {}
     if spec.netns and not spec.host_config.network_mode.startswith("container:"):
         result = {name: value for name, value in defaults.SYSCTLS if name in facts.sysctls}
+        if facts.remap is not None and facts.remap.of(spec.host_config) is not None:
+            result.pop("net.ipv4.ping_group_range", None)  # names groups that are not there; the network room sets it
     if spec.domainname and spec.join_uts == 0:
         result["kernel.domainname"] = spec.domainname
     return result | (spec.host_config.sysctls or {})

@@ -6,7 +6,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -14,6 +14,8 @@ from gantry import faults
 from gantry.errors import Conflict, Internal, InvalidArgument, NotFound
 from gantry.linux import mount
 from gantry.linux.openat2 import open_directory, openat2
+from gantry.linux.userns import filesystem_ids
+from gantry.model.remap import Remap
 from gantry.model.task import Mount
 from gantry.oci.compression import open_compressed
 from gantry.oci.diff import changes, write_layer
@@ -32,8 +34,11 @@ _AHEAD = 8  # chunks
 class OverlayLayers:
     """Implements `ports.Layers` on overlay snapshots. All methods block."""
 
-    def __init__(self, content: BlobStore, snapshots: OverlaySnapshotter, mounts: Path) -> None:
+    def __init__(
+        self, content: BlobStore, snapshots: OverlaySnapshotter, mounts: Path, remap: Remap | None = None
+    ) -> None:
         """`mounts` is a directory for short-lived mounts."""
+        self._remap = remap
         self._content = content
         self._snapshots = snapshots
         self._mounts = mounts
@@ -160,17 +165,22 @@ class OverlayLayers:
         return [(change.kind, change.path) for change in changes(stack[0], stack[1:])]
 
     @contextmanager
-    def mounted(self, mounts: Sequence[Mount]) -> Iterator[Path]:
+    def mounted(self, mounts: Sequence[Mount], *, shifted: bool = False) -> Iterator[Path]:
+        remap = self._remap if shifted else None
+        if remap is not None:
+            mounts = remap.shifted(tuple(mounts))
+        ids = filesystem_ids(remap.uid, remap.gid) if remap is not None else nullcontext()
         target = self._mounts / secrets.token_hex(6)
         target.mkdir(mode=0o700)
         with ExitStack() as undo:
             undo.callback(target.rmdir)
-            for request in mounts:
-                if request.target:
-                    _mount_inside(target, request)
-                    continue
-                mount.mount(request, target)
-                undo.callback(mount.unmount, target, lazy=True)
+            with ids:
+                for request in mounts:
+                    if request.target:
+                        _mount_inside(target, request)
+                        continue
+                    mount.mount(request, target)
+                    undo.callback(mount.unmount, target, lazy=True)
             faults.point("layers.mounted")
             yield target
 

@@ -32,10 +32,14 @@ ANONYMOUS = "com.docker.volume.anonymous"  # the label that Docker gives to volu
 class LocalVolumes:
     """All volumes of one daemon. `users` names the containers, running or not, that are configured with a volume."""
 
-    def __init__(self, instance: Instance, state: State, users: Callable[[str], Sequence[str]]) -> None:
+    def __init__(
+        self, instance: Instance, state: State, users: Callable[[str], Sequence[str]], owner: tuple[int, int] = (0, 0)
+    ) -> None:
+        """`owner` (uid, gid) is what containers' root is on the host: new volumes are its own."""
         self._root = instance.data_root / "volumes"
         self._state = state
         self._users = users
+        self._owner = owner
         self._records: dict[str, VolumeRecord] = {}
         self._using: dict[str, list[str]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -292,6 +296,7 @@ class LocalVolumes:
             with contextlib.suppress(FileExistsError):
                 self._path(name).mkdir(mode=0o755)
                 self._path(name).chmod(0o755)
+                os.chown(self._path(name), *self._owner)
         except OSError as error:
             raise Internal(f"create {name}: {error.strerror}: {error.filename}") from error
 

@@ -122,7 +122,7 @@ class FakeSnapshots:
         return LayerInfo(digest, digest, len(text), len(text), "tar")
 
     @contextmanager
-    def mounted(self, mounts: Sequence[Mount]) -> Iterator[Path]:
+    def mounted(self, mounts: Sequence[Mount], *, shifted: bool = False) -> Iterator[Path]:
         self.mounted_now += 1
         try:
             yield Path(mounts[0].source)

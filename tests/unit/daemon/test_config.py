@@ -95,7 +95,6 @@ def test_an_empty_file_says_nothing(tmp_path: Path, document: str) -> None:
         ({"dns": ["x"]}, [], "invalid IP address: x"),
         ({"exec-opts": ["x=y"]}, [], "invalid exec-opt (x=y): unknown option: 'x'"),
         ({"storage-driver": "vfs"}, [], 'driver "vfs" not supported'),
-        ({"userns-remap": "default"}, [], "userns-remap cannot be set"),
         ({"data-root": "x"}, [], "data-root must be an absolute path: x"),
         ("{bad", [], "invalid JSON: "),
         ("[" * 100_000, [], "invalid JSON: "),

@@ -269,7 +269,7 @@ def test_one_daemon_per_data_root_and_pid_file(start: Start, scratch: Path) -> N
         (["--debug"], {"debug": True}, "specified both as a flag and in the configuration file: debug"),
         (["-H", "tcp://0.0.0.0:0"], {}, "refusing to listen on tcp://0.0.0.0:0 without TLS"),
         (["--bip", "10.0.0.0.1/8"], {}, "bip"),
-        (["--log-driver", "journald"], {}, "logger: no log driver named 'journald' is registered"),
+        (["--log-driver", "awslogs"], {}, "logger: no log driver named 'awslogs' is registered"),
     ],
 )
 def test_bad_configuration(scratch: Path, options: list[str], config: dict[str, Any], message: str) -> None:

@@ -593,6 +593,10 @@ class Networks(Protocol):
         """
         ...
 
+    def check_addresses(self, name_or_id: str, settings: EndpointSettings) -> None:
+        """InvalidArgument for addresses that the network cannot give; nothing where there is no such network yet."""
+        ...
+
     async def attach(self, container: Container, network: Network, request: EndpointRequest) -> Endpoint:
         """Interface, addresses, routes and published ports; Internal, with Docker's words, where a port is taken."""
         ...

@@ -18,7 +18,7 @@ from gantry.errors import Conflict, Forbidden
 from gantry.model import timestamp
 from gantry.model.container import Container, ContainerConfig, HostConfig, Phase, Status
 from gantry.model.identity import new_id
-from gantry.model.network import IPAM, Endpoint, IPAMPool, Network
+from gantry.model.network import IPAM, Endpoint, EndpointSettings, IPAMPool, Network
 from gantry.network.book import Book
 from gantry.network.design import simple_network
 from gantry.network.records import EndpointRecord, NetworkRecord, Subnet
@@ -134,7 +134,7 @@ class Room:
             Container(
                 id=new_id(), name=name, created_at=0, image_id="", image_ref="", platform="", path="", args=(),
                 config=ContainerConfig(), host_config=HostConfig(network_mode=mode), runtime="", driver="",
-                status=Status(phase=phase),
+                status=Status(phase=phase), networks={"none": EndpointSettings()} if mode == "none" else {},
             )
         )  # fmt: skip
 
@@ -291,6 +291,14 @@ PRIVATE = "container cannot be connected to multiple networks with one of the ne
 async def test_networks_that_do_not_go_together(room: Room, mode: str, network: str, message: str) -> None:
     claim(room, await room.container("c1", mode=mode))
     assert await room.refused("POST", f"/networks/{network}/connect", {"Container": "c1"}) == (400, message)
+
+
+async def test_a_container_that_has_left_none_may_join(room: Room) -> None:
+    container = await room.container("c1", mode="none", phase=Phase.CREATED)
+    claim(room, container)
+    assert (await room.ask("POST", "/networks/none/disconnect", {"Container": "c1"}))[0] == 200
+    assert (await room.ask("POST", "/networks/bridge/connect", {"Container": "c1"}))[0] == 200
+    assert set(room.registry.get("c1").networks) == {"bridge"}
 
 
 async def test_prune(room: Room) -> None:

@@ -70,7 +70,7 @@ class _Handlers:
         return json_answer(document)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
-        asked = decode(await json_body(request) or b"{}", wire.NetworkCreate)
+        asked = decode(await json_body(request) or b"{}", wire.NetworkCreate, "network.CreateRequest")
         if asked.scope == "swarm" or asked.ingress:
             raise Forbidden("cannot create a swarm scoped network when swarm is not active")
         if asked.config_only or asked.config_from.network:
@@ -95,12 +95,12 @@ class _Handlers:
         return web.Response(status=204)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        asked = decode(await json_body(request) or b"{}", wire.NetworkConnect)
+        asked = decode(await json_body(request) or b"{}", wire.NetworkConnect, "network.ConnectOptions")
         await self._networks.connect(request.match_info["id"], asked.container, asked.endpoint_config)
         return web.Response()
 
     async def disconnect(self, request: web.Request) -> web.StreamResponse:
-        asked = decode(await json_body(request) or b"{}", wire.NetworkDisconnect)
+        asked = decode(await json_body(request) or b"{}", wire.NetworkDisconnect, "network.DisconnectOptions")
         await self._networks.disconnect(request.match_info["id"], asked.container, force=asked.force)
         return web.Response()
 
@@ -126,7 +126,9 @@ def _dangling(wanted: dict[str, list[str]]) -> bool | None:
     values = wanted.get("dangling")
     if not values:
         return None
-    if len(values) > 1 or values[0] not in _TRUE | _FALSE:
+    if len(values) > 1:
+        raise InvalidArgument('got more than one value for filter key "dangling"')
+    if values[0] not in _TRUE | _FALSE:
         raise InvalidArgument('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")')
     return values[0] in _TRUE
 

@@ -133,6 +133,7 @@ class Assembly:
             runtime,
             self._events,
             leases=leases,
+            networks=self._networks,
             defaults=ContainerDefaults(config),
             remap=remap,
         )

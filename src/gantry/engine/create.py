@@ -29,7 +29,7 @@ from gantry.model.network import EndpointSettings
 from gantry.model.platform import Platform
 from gantry.model.remap import Remap
 from gantry.oci.archive import real_directory
-from gantry.ports import Events, Images, Layers, Leases, Snapshotter, TaskFacts, Volumes
+from gantry.ports import Events, Images, Layers, Leases, Networks, Snapshotter, TaskFacts, Volumes
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 
@@ -49,6 +49,7 @@ class Creator:
         events: Events,
         *,
         leases: Leases,
+        networks: Networks,
         defaults: Callable[[HostConfig], HostConfig] = lambda host: host,
         remap: Remap | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class Creator:
         self._snapshots = snapshots
         self._layers = layers
         self._leases = leases
+        self._networks = networks
         self._volumes = volumes
         self._facts = facts
         self._events = events
@@ -189,8 +191,7 @@ class Creator:
                     f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
                 )
 
-    @staticmethod
-    def _networks_of(host: HostConfig, endpoints: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
+    def _networks_of(self, host: HostConfig, endpoints: dict[str, EndpointSettings]) -> dict[str, EndpointSettings]:
         """Network names with what was asked of each, the container's own network mode first."""
         mode = host.network_mode
         if mode.startswith("container:"):
@@ -204,14 +205,10 @@ class Creator:
         for name, settings in chosen.items():
             if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
                 raise InvalidArgument(f"invalid config for network {name}: invalid MAC address {settings.mac_address}")
-            own = settings.ipam_config
-            if name in ("bridge", "host", "none") and own and (own.ipv4_address or own.ipv6_address):
-                raise InvalidArgument(
-                    f"invalid config for network {name}: invalid endpoint settings:\n"
-                    "* user specified IP address is supported on user defined networks only\n"
-                    "* user specified IP address is supported only when connecting to networks with "
-                    "user configured subnets"
-                )
+            try:
+                self._networks.check_addresses(name, settings)
+            except InvalidArgument as error:
+                raise InvalidArgument(f"invalid config for network {name}: {error.message}") from error
             if name in ("bridge", "host", "none") and settings.aliases:
                 raise InvalidArgument(
                     f"invalid config for network {name}: invalid endpoint settings:\n"

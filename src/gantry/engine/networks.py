@@ -110,7 +110,7 @@ class NetworkCases:
             raise InvalidArgument(
                 "cannot connect container to host network - container must be created in host network mode"
             )
-        if mode == "none" or network.driver == "null":
+        if "none" in container.networks or network.driver == "null":
             raise InvalidArgument(_PRIVATE)
 
     async def disconnect(self, name_or_id: str, container_name: str, *, force: bool) -> None:

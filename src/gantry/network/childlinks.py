@@ -28,7 +28,7 @@ class ChildLinkDriver:
                     return
                 base = kernel.link(vlan[0])
                 if base is None:
-                    raise Internal(f"failed to find master interface {vlan[0]} on the Docker host")
+                    raise Internal(f"-o parent interface was not found on the host: {vlan[0]}")
                 self._make(kernel, record, netlink.add_vlan(record.parent, base.number, vlan[1]), owner)
         except OSError as error:
             raise Internal(f"network {record.name}: {error.strerror or error}") from error

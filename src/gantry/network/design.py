@@ -97,7 +97,7 @@ def _on_parent(record: NetworkRecord, facts: HostFacts, existing: Iterable[Netwo
         if vlan is None:
             raise Internal(f"invalid subinterface vlan name {parent}, example formatting is eth0.10")
         if vlan[0] not in facts.links:
-            raise Internal(f"failed to find master interface {vlan[0]} on the Docker host")
+            raise Internal(f"-o parent interface was not found on the host: {vlan[0]}")
         managed = True
     below = facts.links.get(parent) or facts.links.get(parent.rpartition(".")[0])
     mode = given.get(requests.MACVLAN_MODE if driver == requests.MACVLAN else requests.IPVLAN_MODE, "")

@@ -129,6 +129,7 @@ class Endpoints:
                 wanted=tuple(wanted),
                 priority=settings.gw_priority,
                 bandwidth=options.bandwidth(settings.driver_opts),
+                link_local=tuple((settings.ipam_config.link_local_ips if settings.ipam_config else None) or ()),
                 sysctls=options.sysctls(settings.driver_opts),
             )
             # Where another endpoint leads, the new one waits for `_elect`.

@@ -13,7 +13,7 @@ from gantry.errors import Conflict, Forbidden, GantryError
 from gantry.model.container import Container
 from gantry.model.identity import short_id
 from gantry.model.instance import Instance
-from gantry.model.network import Endpoint, Network, Sandbox
+from gantry.model.network import Endpoint, EndpointSettings, Network, Sandbox
 from gantry.model.remap import Remap
 from gantry.network import bridge, design, files, requests
 from gantry.network.book import Book
@@ -242,6 +242,11 @@ class HostNetworks:
     async def close_sandbox(self, container_id: str) -> None:
         """Release ports, addresses and the namespace. Idempotent."""
         await self._endpoints.release(container_id)
+
+    def check_addresses(self, name_or_id: str, settings: EndpointSettings) -> None:
+        record = self._book.known(name_or_id)
+        if record is not None:
+            requests.check_addresses(settings, record)
 
     async def attach(self, container: Container, network: Network, request: EndpointRequest) -> Endpoint:
         return await self._endpoints.attach(container, self._book.find(network.id), request)

@@ -42,6 +42,10 @@ def configure(endpoint: EndpointRecord) -> None:
     messages = [netlink.set_link(made.interface, up=True)]
     messages += [netlink.add_address(number, at) for version in VERSIONS if (at := address_of(endpoint, version))]
     messages += [
+        netlink.add_address(number, ipaddress.ip_interface(f"{each}/{_LINK_LOCAL[':' in each]}"))
+        for each in endpoint.link_local
+    ]
+    messages += [
         netlink.add_default_route(number, gateway_of(endpoint, version), version)
         for version in VERSIONS
         if endpoint.leads(version)
@@ -90,6 +94,7 @@ def limit(kernel: netlink.RouteSocket, interface: str, rate: int, *, replace: bo
                 raise
 
 
+_LINK_LOCAL = (16, 64)  # prefix lengths of IPv4 and IPv6 (RFC 3927, RFC 4291)
 _NO_LIMIT = (2, 22)  # ENOENT, EINVAL: there was no limit
 
 

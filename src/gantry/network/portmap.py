@@ -86,7 +86,7 @@ class PortMap:
                     done.append(PublishedPort(wanted.protocol, wanted.container_port, host_ip, port))
             except Internal as error:
                 self.release(done)
-                failure = error
+                failure = error if wanted.first == wanted.last else failure
                 continue
             if not wanted.first:
                 self._last[wanted.protocol] = port

@@ -120,7 +120,8 @@ class EndpointRecord(msgspec.Struct, frozen=True):
 
     `default_route` and `default_route6` say that the container's way out leads here; its ports are published on
     the endpoint that has it. `wanted` are all ports that the container publishes where it can. `priority` and the
-    network's name decide between endpoints. `sysctls` are (name, value) below /proc/sys/net for the interface.
+    network's name decide between endpoints. `link_local` are further addresses (`--link-local-ip`). `sysctls` are
+    (name, value) below /proc/sys/net for the interface.
     `names` and `links` (alias, name) are for the resolver, as are the container's own `servers`
     (address, whether it is asked from the host) and whether its user has chosen `ndots`.
     """
@@ -134,6 +135,7 @@ class EndpointRecord(msgspec.Struct, frozen=True):
     wanted: tuple[WantedPort, ...] = ()
     priority: int = 0
     bandwidth: Bandwidth = Bandwidth()
+    link_local: tuple[str, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     names: tuple[str, ...] = ()
     links: tuple[tuple[str, str], ...] = ()

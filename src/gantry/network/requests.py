@@ -88,7 +88,7 @@ def _check_link(request: NetworkRequest) -> None:
         )
     flag = request.options.get(IPVLAN_FLAG, "")
     if request.driver == IPVLAN and flag and flag not in _LINK_FLAGS:
-        raise Internal(f"requested ipvlan flag '{flag}' is not valid, 'bridge' flag is the ipvlan driver default")
+        raise Internal(f"requested ipvlan flag '{flag}' is not valid, 'bridge' is the ipvlan driver default")
     options.mtu(request.options)
     if mode == "passthru" and not request.options.get(PARENT):
         raise Internal("macvlan passthru mode needs a parent interface")
@@ -154,26 +154,44 @@ def check_endpoint(settings: EndpointSettings, record: NetworkRecord) -> None:
     name = (settings.driver_opts or {}).get(options.IFNAME, "")
     if name and (not INTERFACE_NAME.fullmatch(name) or name == "lo"):
         raise InvalidArgument(f'invalid interface name "{name}" in {options.IFNAME}')
+    check_addresses(settings, record)
+    asked = settings.ipam_config
+    for text in (asked.link_local_ips or ()) if asked is not None else ():
+        if not ipaddress.ip_address(text).is_link_local:
+            raise InvalidArgument(f"invalid link local IP address: {text}")
+
+
+def check_addresses(settings: EndpointSettings, record: NetworkRecord) -> None:
+    """Raises InvalidArgument for addresses that this network cannot give."""
     asked = settings.ipam_config
     problems: list[str] = []
     for version, text in ((4, asked.ipv4_address), (6, asked.ipv6_address)) if asked is not None else ():
         if not text:
             continue
+        if record.network.predefined and _PREDEFINED_ADDRESS not in problems:
+            problems.append(_PREDEFINED_ADDRESS)
         address: ipaddress.IPv4Address | ipaddress.IPv6Address | None = None
         try:
             address = ipaddress.IPv4Address(text) if version == 4 else ipaddress.IPv6Address(text)
         except ValueError:
             problems.append(f"invalid IPv{version} address: {text}")
-        if record.network.predefined and _PREDEFINED_ADDRESS not in problems:
-            problems.append(_PREDEFINED_ADDRESS)
         blocks = record.blocks(version)
         if not any(each.configured for each in blocks):
             problems.append(_NOT_CONFIGURED)
-        elif address is not None and not any(address in each.network for each in blocks):
-            problems.append(f"no configured subnet or ip-range contain the IP address {address}")
+        elif address is None or not any(address in each.network for each in blocks):
+            problems.append(f"no configured subnet or ip-range contain the IP address {address or text}")
+    further = (asked.link_local_ips or ()) if asked is not None else ()
+    problems += [f"invalid link-local IP address: {each}" for each in further if not _is_address(each)]
     if problems:
         text = problems[0] if len(problems) == 1 else "\n".join(f"* {each}" for each in problems)
         raise InvalidArgument(f"invalid endpoint settings:\n{text}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
 
 
 _PREDEFINED_ADDRESS = "user specified IP address is supported on user defined networks only"

@@ -207,6 +207,17 @@ async def test_a_port_can_be_taken_again_at_once(site: Site, scratch: Path) -> N
         await site.networks.close_sandbox(site.containers[name].id)
 
 
+async def test_an_address_is_free_at_once_when_its_container_has_ended(site: Site) -> None:
+    """A restart with a static address, and the only address of a network, do not wait for the sweep."""
+    await site.networks.create(NetworkRequest("tiny", ipam=IPAM(config=[IPAMPool("198.19.45.0/30")])))
+    same = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="198.19.45.2", link_local_ips=["169.254.9.9"]))
+    for name, settings in (("a", same), ("b", same), ("c", None)):
+        made = await site.container(name, "tiny", **({"settings": settings} if settings else {}))
+        assert made.ip_address == "198.19.45.2"
+        assert ("169.254.9.9/16" in run([*site.inside(name), "ip", "addr"]).stdout) == bool(settings)
+        await site.networks.close_sandbox(site.containers[name].id)
+
+
 async def test_many_ports_are_one_transaction(site: Site, scratch: Path) -> None:
     ports = {f"{number}/tcp": [PortBinding("", str(24000 + number))] for number in range(1, 201)}
     made = await site.container("many", ports=ports)

@@ -85,7 +85,14 @@ class Endpoints:
         requests.check_endpoint(request.settings, record)
         wanted = portwishes.wanted_ports(request, record.host_ip or self._settings.ip) if record.bridge else ()
         plan = await self._names.begin(container, record)
-        endpoint = self._reserve(container, record, request, wanted, plan)
+        try:
+            endpoint = self._reserve(container, record, request, wanted, plan)
+        except (Forbidden, Internal):
+            if not any(each.endpoint.network_id == record.id for each in self._book.leaving.values()):
+                raise
+            # What is missing may be the address of a container that has just ended, such as this one before a restart.
+            await self.forget_left()
+            endpoint = self._reserve(container, record, request, wanted, plan)
         try:
             await self._book.save_endpoint(endpoint)
             faults.point("endpoint.recorded")

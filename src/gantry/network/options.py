@@ -25,7 +25,7 @@ IFNAME = PREFIX + "endpoint.ifname"
 BANDWIDTH_IN, BANDWIDTH_OUT = "io.gantry.bandwidth.in", "io.gantry.bandwidth.out"
 
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?)(bit|bps|b|)(?:/s|ps)?", re.IGNORECASE)
-_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.IFNAME\.([a-z0-9_]+)=([^=,]+)")
+_SYSCTL = re.compile(r"net\.(ipv4|ipv6|mpls)\.(conf|neigh)\.(?i:IFNAME)\.([a-z0-9_]+)=([^=,]+)")
 
 
 def integer(options: dict[str, str], name: str, default: int) -> int:
@@ -118,13 +118,19 @@ def bandwidth(options: dict[str, str] | None) -> Bandwidth:
 
 
 def sysctls(options: dict[str, str] | None) -> tuple[tuple[str, str], ...]:
-    """`net.ipv4.conf.IFNAME.forwarding=1,…` as ("ipv4/conf/IFNAME/forwarding", "1"); raises InvalidArgument."""
+    """`net.ipv4.conf.IFNAME.forwarding=1,…` as ("ipv4/conf/IFNAME/forwarding", "1"); raises InvalidArgument.
+
+    Docker's command line turns the whole text to lower case: IFNAME, too.
+    """
     text = (options or {}).get(SYSCTLS, "")
     found = []
     for each in text.split(",") if text else ():
         match = _SYSCTL.fullmatch(each.strip())
         if match is None:
-            raise InvalidArgument(f"unrecognised network interface sysctl '{each}'; expected 'net.X.Y.IFNAME.Z=V'")
+            raise InvalidArgument(
+                f"unrecognised network interface sysctl '{each}'; represent 'net.X.Y.ethN.Z=V' as"
+                " 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            )
         family, group, name, value = match.groups()
         found.append((f"{family}/{group}/IFNAME/{name}", value))
     return tuple(found)

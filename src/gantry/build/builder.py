@@ -35,6 +35,7 @@ from gantry.ports import (
     Events,
     Images,
     Layers,
+    LeaseHandle,
     Leases,
     Networks,
     ProgressSink,
@@ -108,8 +109,8 @@ class Builder:
             raise Unavailable("this host has no list of certificate authorities: apt-get install ca-certificates")
         scratch = await self._workspace.scratch()
         try:
-            with self._leases.lease():
-                return await self._build(options, read, sink, scratch, [tag.familiar for tag in tags], vertexes)
+            with self._leases.lease() as lease:
+                return await self._build(options, read, sink, scratch, [tag.familiar for tag in tags], vertexes, lease)
         finally:
             await self._workspace.discard(scratch)
 
@@ -121,6 +122,7 @@ class Builder:
         scratch: Path,
         tags: Sequence[str],
         vertexes: bool,
+        lease: LeaseHandle,
     ) -> str:
         directory = scratch / "context"
         await run_blocking(directory.mkdir)
@@ -143,7 +145,7 @@ class Builder:
             self._cache_mounts, Lent(options.secrets, options.agents), self._private,
         )  # fmt: skip
         plan: Plan | None = None
-        trail = Trail(renderer)
+        trail = Trail(renderer, lease)
         try:
             plan = await Planner(tools, Stages(dockerfile, arguments), self._resolver(options, renderer)).plan()
             renderer.plan(plan.steps)

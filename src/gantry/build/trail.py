@@ -6,13 +6,15 @@ from gantry.build.instructions import Dockerfile
 from gantry.build.plan import Plan
 from gantry.build.progress import BuildEvent, EventSink, VertexEvent
 from gantry.build.state import BuildState
+from gantry.ports import LeaseHandle
 
 
 class Trail:
-    """Passes a build's events on and keeps the results."""
+    """Passes a build's events on and keeps the results: for explanations, and from the collector."""
 
-    def __init__(self, sink: EventSink) -> None:
+    def __init__(self, sink: EventSink, lease: LeaseHandle) -> None:
         self._sink = sink
+        self._lease = lease
         self._results: dict[str, BuildState] = {}
         self._failed: VertexEvent | None = None
 
@@ -21,7 +23,9 @@ class Trail:
             if event.error and self._failed is None:
                 self._failed = event
             elif isinstance(event.result, BuildState):
-                self._results[event.digest] = event.result
+                state = self._results[event.digest] = event.result
+                held = (state.image_id, state.chain_id, *(layer.digest for layer in state.layers))
+                self._lease.add(*filter(None, held))
         self._sink(event)
 
     def explain(self, error: StepFailed, plan: Plan, dockerfile: Dockerfile) -> None:

@@ -33,6 +33,7 @@ class Collector:
         self._store = store
         self._leases = leases
         self.roots: list[Callable[[], Iterable[str]]] = []
+        self._spared: set[str] = set()  # garbage but for a lease: whoever collects next takes it, young or not
 
     def parts(self, image_id: str) -> tuple[set[str], list[str]]:
         """The digests of an image's blobs, and the chain IDs of its layers from the base upwards."""
@@ -43,10 +44,17 @@ class Collector:
             chains = []  # no platform of it is here
         return blobs, chains
 
+    def is_in_making(self, image_id: str) -> bool:
+        """Whether a lease shields an image without a name: a step of a build that goes on."""
+        made_at = self._store.record(image_id).added_at
+        with self._leases.guard(image_id, made_at) as shielded:
+            return shielded and not self._store.names(image_id)
+
     def collect(self, among: Iterable[str] | None = None, *, grace: int = GRACE) -> Collected:
         """Delete what is garbage: of the digests and chain IDs `among`, else of everything older than `grace`."""
-        wanted = None if among is None else frozenset(among)
         with self._store.lock:
+            due, self._spared = self._spared, set()
+            wanted = None if among is None else due.union(among)
             keep: set[str] = set()
             for record in self._store.records():
                 blobs, chains = self.parts(record.id)
@@ -55,24 +63,32 @@ class Collector:
             for root in self.roots:
                 keep.update(root())
             young = timestamp.now() - grace if wanted is None else timestamp.now()
-            blobs_gone, freed = self._blobs(keep, wanted, young)
-            chains_gone, size = self._snapshots(keep, wanted, young)
+            blobs_gone, freed = self._blobs(keep, wanted, due, young)
+            chains_gone, size = self._snapshots(keep, wanted, due, young)
             return Collected(tuple(blobs_gone), tuple(chains_gone), freed + size)
 
-    def _blobs(self, keep: AbstractSet[str], wanted: AbstractSet[str] | None, young: int) -> tuple[list[str], int]:
+    def _blobs(
+        self, keep: AbstractSet[str], wanted: AbstractSet[str] | None, due: AbstractSet[str], young: int
+    ) -> tuple[list[str], int]:
         content = self._store.content
         gone, freed = [], 0
         for blob in list(content.walk()):
-            if blob.digest in keep or blob.modified_at > young or (wanted is not None and blob.digest not in wanted):
+            if blob.digest in keep or (wanted is not None and blob.digest not in wanted):
+                continue
+            if blob.modified_at > young and blob.digest not in due:
                 continue
             with self._leases.guard(blob.digest, blob.modified_at) as shielded:
-                if not shielded:
+                if shielded:
+                    self._spared.add(blob.digest)
+                else:
                     content.delete(blob.digest)
                     gone.append(blob.digest)
                     freed += blob.size
         return gone, freed
 
-    def _snapshots(self, keep: AbstractSet[str], wanted: AbstractSet[str] | None, young: int) -> tuple[list[str], int]:
+    def _snapshots(
+        self, keep: AbstractSet[str], wanted: AbstractSet[str] | None, due: AbstractSet[str], young: int
+    ) -> tuple[list[str], int]:
         snapshots = self._store.snapshots
         known = {info.key: info for info in snapshots.walk()}
 
@@ -85,12 +101,14 @@ class Collector:
         gone, freed = [], 0
         for key in sorted(known, key=depth, reverse=True):  # children before their parents
             info = known[key]
-            if info.kind != "committed" or key in keep or info.created_at > young:
+            if info.kind != "committed" or key in keep or (info.created_at > young and key not in due):
                 continue
             if wanted is not None and key not in wanted:
                 continue
             with self._leases.guard(key, info.created_at) as shielded, suppress(Conflict):  # a container stands on it
-                if not shielded:
+                if shielded:
+                    self._spared.add(key)
+                else:
                     size = snapshots.usage(key)
                     snapshots.remove(key)
                     gone.append(key)

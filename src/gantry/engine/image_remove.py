@@ -70,7 +70,9 @@ class Removal:
         collected = self._collector.collect({*blobs, *chains})
         self.freed += collected.size
         self.answer += [{"Deleted": chain} for chain in collected.chains]
-        if prune and parent and self._store.known(parent) and not self._store.names(parent):
+        if not prune or not parent or not self._store.known(parent) or self._store.names(parent):
+            return
+        if not self._collector.is_in_making(parent):
             self._delete(parent, force=False, prune=True, quiet=True)
 
     def _refuse(self, image_id: str, *, hard: bool, references: bool, stopped: bool) -> None:

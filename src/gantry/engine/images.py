@@ -437,6 +437,8 @@ class Images:
             for name in [str(known) for known in self.store.names(image.id)] or [image.id]:
                 removal = Removal(self.store, self.collector, self.containers_using)
                 try:
+                    if self.collector.is_in_making(image.id):
+                        continue
                     await run_blocking(removal.run, name, force=False, prune=True)
                 except (Conflict, NotFound):
                     continue  # in use, or gone since

@@ -283,8 +283,11 @@ class FakeRuntime:
 
 class FakeLeases:
     @contextmanager
-    def lease(self, *resources: str) -> Iterator[None]:
-        yield
+    def lease(self, *resources: str) -> Iterator["FakeLeases"]:
+        yield self
+
+    def add(self, *resources: str) -> None:
+        pass
 
 
 class Workshop:

@@ -103,9 +103,9 @@ class FakeSnapshots:
             shutil.rmtree(self.directory(key))
 
     def upper(self, key: str) -> Path:
-        path = self.root / "upper"
+        path = self.root / "upper" / self.directory(key).name  # two steps may be looked at at once
         shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True)
         if self.changes(key):
             (path / "changed").touch()
         return path

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ class ResolverProcess:
         self.connected = False
         self.pid = 0
         self._child = 0
+        self._making = threading.Lock()
 
     # -------------------------------------------------------------------------------- beginning and end
 
@@ -115,7 +117,7 @@ class ResolverProcess:
                 log.warning("the resolver of container names (process %d) does not end: it is killed", self.pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGKILL)
-            self._lose()
+        self._lose()
         await run_blocking(self._tidy)
 
     def leave(self) -> None:
@@ -124,7 +126,8 @@ class ResolverProcess:
         self._lose()
 
     def _tidy(self) -> None:
-        self._reap()
+        with self._making:  # a start that was broken off goes on in its thread
+            self._reap()
         if not self._instance.exec_root.is_dir():
             return
         with self._directory() as directory, contextlib.suppress(FileNotFoundError):
@@ -160,7 +163,11 @@ class ResolverProcess:
 
     def _spawn(self) -> socket.socket:
         """Start the process on a new listening socket and connect to it; raises OSError."""
-        with self._directory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        with (
+            self._making,
+            self._directory() as directory,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
+        ):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_SOCKET, dir_fd=directory)
             listener.bind(f"/proc/self/fd/{directory}/{_SOCKET}")
@@ -182,11 +189,13 @@ class ResolverProcess:
             return connection
 
     def _reap(self) -> None:
-        """A child that has ended leaves its number behind until it is asked for."""
+        """A child leaves its number behind until it is asked for; one that nobody told to end must go."""
         child, self._child = self._child, 0
         if child:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(child, 0)
+                if os.waitpid(child, os.WNOHANG) == (0, 0):
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
 
     def _separate(self, pid: int) -> None:
         """Out of the daemon's own control group: what stops the daemon must not stop the resolver."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -108,6 +109,7 @@ class ResolverProcess:
     async def end(self) -> None:
         """Let the process end, and forget it."""
         self.wanted = False
+        ending = self.pid if self.connected else 0
         if self.connected:
             self.send({"do": "end"})
             try:
@@ -118,14 +120,15 @@ class ResolverProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGKILL)
         self._lose()
-        await run_blocking(self._tidy)
+        await run_blocking(self._tidy, ending)
 
     def leave(self) -> None:
         """Let the process go on without us."""
         self.wanted = False
         self._lose()
 
-    def _tidy(self) -> None:
+    def _tidy(self, ending: int) -> None:
+        _wait_for_exit(ending)  # its connection ends before it has left its control group
         with self._making:  # a start that was broken off goes on in its thread
             self._reap()
         if not self._instance.exec_root.is_dir():
@@ -298,3 +301,14 @@ class ResolverProcess:
         self._ended.set()
         if self.wanted:
             self._tasks.spawn(self.ensure(), name="resolver")
+
+
+def _wait_for_exit(pid: int) -> None:
+    """Until a process that is ending, a child of ours or of an earlier daemon's, is gone; 0 for none (blocking)."""
+    try:
+        descriptor = os.pidfd_open(pid) if pid else -1
+    except ProcessLookupError:
+        return
+    if descriptor >= 0:
+        select.select([descriptor], [], [], _TIMEOUT)
+        os.close(descriptor)

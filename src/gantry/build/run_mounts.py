@@ -9,13 +9,13 @@ from difflib import get_close_matches
 import msgspec
 
 from gantry.build.errors import DockerfileError
+from gantry.model.size import parse_bytes
 
 KINDS = ("bind", "cache", "tmpfs", "secret", "ssh")
 SECRETS, SSH_SOCKET = "/run/secrets/", "/run/buildkit/ssh_agent."
 _SHARING = ("shared", "private", "locked")
 _OWNED = frozenset({"cache", "secret", "ssh"})
 _ENVIRONMENT = re.compile(r"[^=\0]+")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _MAX_ID = (1 << 32) - 2
 
 
@@ -182,7 +182,7 @@ class _Reader:
     def _size(self, text: str) -> int:
         if not text:
             return 0
-        found = _SIZE.fullmatch(text.strip())
-        if not found:
+        size = parse_bytes(text)
+        if size is None:
             raise self._error(f"invalid value for size: {text}")
-        return int(float(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
+        return size

@@ -12,6 +12,7 @@ from gantry.daemon.options import BY_KEY, REFUSED, WITHOUT_EFFECT
 from gantry.errors import GantryError, InvalidArgument
 from gantry.model.container import Ulimit
 from gantry.model.instance import DEFAULT_DATA_ROOT, DEFAULT_EXEC_ROOT, Instance
+from gantry.model.size import parse_bytes
 from gantry.wire.errors import invalid_json
 
 DEFAULT_CONFIG_FILE = Path("/etc/gantry/daemon.json")
@@ -20,7 +21,6 @@ RELOADABLE = (
     "shutdown-timeout", "default-stop-timeout", "insecure-registries", "registry-mirrors", "default-runtime",
 )  # fmt: skip
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 _MISMATCH = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _GO_KINDS = {"str": "string", "int": "int", "bool": "bool", "array": "[]string", "object": "map[string]interface {}"}
@@ -346,7 +346,7 @@ def parse_size(value: str | int) -> int:
     """Bytes of `64m`, `64MiB` or a number. Raises InvalidArgument."""
     if isinstance(value, int):
         return value
-    found = _SIZE.fullmatch(value.strip())
-    if not found:
+    size = parse_bytes(value)
+    if size is None:
         raise InvalidArgument(f"invalid size: '{value}'")
-    return int(float(found[1]) * 1024 ** " kmgtp".index(found[2].lower() or " "))
+    return size

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gantry.errors import InvalidArgument
 from gantry.model.container import LogConfig
+from gantry.model.size import parse_bytes
 
 DRIVERS = ("fluentd", "gelf", "journald", "json-file", "local", "none", "syslog")
 REMOTE = frozenset({"fluentd", "gelf", "journald", "syslog"})  # their output goes elsewhere; the file is a cache of it
@@ -41,7 +42,6 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
 _DURATION = re.compile(r"[+-]?(?:[0-9]*\.?[0-9]+(?:ns|us|µs|ms|s|m|h))+|[+-]?0")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -91,9 +91,10 @@ def truth(text: str) -> bool:
 
 def size(text: str, base: int = 1000) -> int:
     """Bytes of `20m`: by thousands, or by `base`."""
-    if not (found := _SIZE.fullmatch(text.strip())):
+    found = parse_bytes(text, base)
+    if found is None:
         raise InvalidArgument(f"invalid size: '{text}'")
-    return int(float(found[1]) * base ** " kmgtp".index(found[2].lower() or " "))
+    return found
 
 
 def number(text: str, function: str = "Atoi") -> int:
